@@ -12,7 +12,8 @@ from app.pictures.png_chunks import MetadataRule, PngChunks
 from model.pictures import reading
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError
 from model.pictures.limits import Limits
-from model.pictures.reading import SUFFIXES, FilePicture, Header, prepare_decoders
+from model.pictures.picture_file import FilePicture, Header
+from model.pictures.reading import SUFFIXES, prepare_decoders
 from model.pictures.samples import turned
 
 __all__ = ["SUFFIXES", "Header", "decode", "prepare_decoders", "read_header"]
@@ -68,16 +69,6 @@ def _upright(file: FilePicture, upload: bytes, limits: Limits, rule: MetadataRul
     samples = file.samples
     pixels, alpha = turned(samples.colour, file.orientation), samples.alpha
     limits.check_width(pixels.shape[1])
-    metadata = metadata_of(
-        file.image,
-        upload,
-        rule,
-        grey=samples.grey,
-        converted=samples.converted,
-        turned=file.orientation >= 5,
-        directory=file.directory,
-        chunks=chunks,
-    )
     if alpha is None or int(alpha.min()) == max_level(alpha):
         planes = numpy.ascontiguousarray(pixels[None])
     else:
@@ -89,6 +80,6 @@ def _upright(file: FilePicture, upload: bytes, limits: Limits, rule: MetadataRul
         neutral=samples.grey or is_neutral(samples.colour, alpha),
         bits=bits,
         file_bits=file.bits,
-        metadata=metadata,
+        metadata=metadata_of(file, upload, rule, chunks),
         frames=file.frames,
     )

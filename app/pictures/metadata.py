@@ -14,36 +14,22 @@ from app.pictures.icc import adobe_rgb, space_of, usable_profile
 from app.pictures.picture import Metadata
 from app.pictures.png_chunks import MetadataRule, PngChunks
 from app.pictures.xmp import EXTENSION_NAME, kept_xmp
-from model.pictures.boxes import known_items, nclx_of
+from model.pictures.boxes import Items
+from model.pictures.picture_file import FilePicture
 
 
-def metadata_of(
-    image: Image.Image,
-    upload: bytes,
-    rule: MetadataRule,
-    *,
-    grey: bool = False,
-    converted: bool = False,
-    turned: bool = False,
-    directory: int | None = None,
-    chunks: PngChunks,
-) -> Metadata:
+def metadata_of(file: FilePicture, upload: bytes, rule: MetadataRule, chunks: PngChunks) -> Metadata:
     """Return the metadata of an answer; corrupt parts of the upload's are dropped.
 
     Args:
-        image: the loaded image.
-        upload: its file.
         rule: what to keep.
-        grey: the picture has no colour.
-        converted: its colours were converted to sRGB.
-        turned: it was turned by 90 degrees.
-        directory: offset of the picture's directory in a TIFF, which may have others before it.
         chunks: those of a PNG.
     """
+    image, directory, converted, turned = file.image, file.directory, file.samples.converted, file.orientation >= 5
     exif = _exif(image, upload) if directory is None else read_exif(upload, directory)
     named = upload[4:8] == b"ftyp" or not chunks.colours.keys().isdisjoint(NAMING)
-    profile = None if converted else _profile(image, None if named else exif, grey=grey)
-    colours = {} if converted else _colours(upload, chunks, profile)
+    profile = None if converted else _profile(image, None if named else exif, grey=file.samples.grey)
+    colours = {} if converted else _colours(file.items, chunks, profile)
     if rule == "strip":
         return Metadata(icc_profile=profile, colours=colours)
     dpi = _dpi(image, exif, turned=turned)
@@ -65,14 +51,13 @@ def metadata_of(
     )
 
 
-def _colours(upload: bytes, chunks: PngChunks, profile: bytes | None) -> Colours:
+def _colours(items: Items | None, chunks: PngChunks, profile: bytes | None) -> Colours:
     """Return the descriptions of the colours other than a profile; in an AVIF or HEIC, a profile takes precedence."""
-    if upload[4:8] != b"ftyp":
+    if items is None:
         return chunks.colours
-    named, items = nclx_of(upload), known_items(upload)
-    colours = of_nclx(*named) if named and not profile else {}
-    if not (colours and items):
-        return colours
+    colours = of_nclx(*items.nclx[:2]) if items.nclx and not profile else {}
+    if not colours:
+        return {}
     return {**colours, **of_light(items.primary.property(b"mdcv"), items.primary.property(b"clli"))}
 
 

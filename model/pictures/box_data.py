@@ -1,10 +1,9 @@
 """Limit what a decoder copies of an AVIF or HEIC when it opens it: its items may share the same bytes many times."""
 
-import struct
 from collections.abc import Iterable
 
-from model.pictures.boxes import Item, boxes, items_of, places_in
-from model.pictures.errors import Damaged, OverLimit
+from model.pictures.boxes import Item, Items, boxes, places_in
+from model.pictures.errors import OverLimit
 from model.pictures.limits import Limits
 
 SHARED_BYTES = 2**20
@@ -23,21 +22,19 @@ PICTURES = frozenset(
 """Kinds of items that a decoder does not copy as metadata."""
 
 
-def check_data(file: bytes, limits: Limits) -> None:
+def check_data(file: bytes, found: Items | None, limits: Limits) -> None:
     """Refuse an AVIF or HEIC whose items have far more bytes than the file, or that has too much metadata.
 
     Args:
         file: one with boxes that were checked.
+        found: its items.
 
     Raises:
         OverLimit: it is one.
-        Damaged: its boxes are broken.
+        KeyError, IndexError, struct.error: its boxes are broken.
     """
-    try:
-        tracks = _in_tracks(file)
-        items = _of_file(file)
-    except (KeyError, IndexError, StopIteration, struct.error) as error:
-        raise Damaged("the AVIF or HEIC file is truncated or corrupt: its boxes do not say where it is") from error
+    items = [found.primary, *found.others.values()] if found else []
+    tracks = _in_tracks(file)
     if sum(item.size_bytes for item in (*items, *tracks)) > len(file) + SHARED_BYTES:
         raise OverLimit("the AVIF or HEIC has items that share the same bytes many times; save it again")
     metadata = [*tracks, *(item for item in items if item.kind not in PICTURES)]
@@ -50,13 +47,6 @@ def check_data(file: bytes, limits: Limits) -> None:
     limits.check_metadata("all metadata of the AVIF or HEIC, counted for each of its pictures,", copied_bytes)
     properties_bytes = sum(len(body) for item in items for _, body in item.properties)
     limits.check_metadata("all properties of the AVIF or HEIC, counted for each of its pictures,", properties_bytes)
-
-
-def _of_file(file: bytes) -> list[Item]:
-    if all(kind != b"meta" for kind, *_ in boxes(file, 0, len(file))):
-        return []
-    items = items_of(file)
-    return [items.primary, *items.others.values()]
 
 
 def _in_tracks(file: bytes) -> list[Item]:

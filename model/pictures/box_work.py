@@ -9,7 +9,7 @@ import struct
 from collections import defaultdict
 
 from model.pictures.av1 import frame_px
-from model.pictures.boxes import Item, Items, boxes, items_of
+from model.pictures.boxes import Item, Items, boxes
 from model.pictures.errors import Damaged, OverLimit
 from model.pictures.limits import Limits
 from model.pictures.units import Units
@@ -33,22 +33,21 @@ ALPHAS = (b":alpha", b":auxid:1")
 """Parts of the names of alpha planes."""
 
 
-def check_work(file: bytes, limits: Limits) -> None:
+def check_work(file: bytes, items: Items | None, limits: Limits) -> None:
     """Refuse an AVIF or HEIC whose decoder would work through far more pixels than are shown.
 
     Args:
         file: one with boxes that were checked.
+        items: its items.
 
     Raises:
         OverLimit: it is one, or the limits do not allow its size.
-        Damaged: its boxes are broken.
+        Damaged: the data of its items is broken.
+        KeyError, IndexError, struct.error: its boxes are broken.
     """
-    try:
-        found, units = _inside(file, (0, len(file))), Units()
-        worked = [_work_of_items(file, items_of(file), units)] if b"meta" in found else []
-        worked += _work_of_tracks(file, found.get(b"moov", (0, 0)), units)
-    except (KeyError, IndexError, struct.error) as error:
-        raise Damaged("the AVIF or HEIC file is truncated or corrupt: its boxes do not say where it is") from error
+    units = Units()
+    worked = [_work_of_items(file, items, units)] if items else []
+    worked += _work_of_tracks(file, _inside(file, (0, len(file))).get(b"moov", (0, 0)), units)
     for width, height, px in worked:
         limits.check_size(width, height, len(file))
         limit_px = MAX_FACTOR * max(width * height, SMALL_PX)

@@ -49,6 +49,16 @@ class Items:
     premultiplied: bool
     """The colour of the primary item is multiplied by its alpha."""
 
+    @property
+    def nclx(self) -> tuple[int, int, int] | None:
+        """Colour primaries, transfer characteristics and matrix, as ITU-T H.273 numbers them; None if not named."""
+        named = (body for kind, body in self.primary.properties if kind == b"colr" and body[:4] == b"nclx")
+        body = next((body for body in named if len(body) >= 11), None)
+        if body is None:
+            return None
+        primaries, transfer, matrix = struct.unpack_from(">HHH", body, 4)
+        return (primaries, transfer, matrix) if max(primaries, transfer, matrix) < 256 else None
+
 
 def boxes(file: bytes, place: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield the kind of each box between two places of a file, and where its content begins and ends."""
@@ -61,6 +71,11 @@ def boxes(file: bytes, place: int, end: int) -> Iterator[tuple[bytes, int, int]]
             size = end - place
         yield kind, place + head, place + size
         place += size
+
+
+def has_items(file: bytes) -> bool:
+    """Return False for an AVIF or HEIC that has frames of an animation alone."""
+    return any(kind == b"meta" for kind, *_ in boxes(file, 0, len(file)))
 
 
 def items_of(file: bytes) -> Items:
@@ -101,30 +116,6 @@ def places_in(file: bytes, meta: tuple[int, int]) -> dict[int, Item]:
     found: dict[int, Item] = {}
     _read_extents(_Reader(file[begin:end]), found, ((0, len(file)), spans.get(b"idat", (0, 0))))
     return found
-
-
-def known_items(file: bytes) -> Items | None:
-    """Read the items of an untrusted AVIF or HEIC; None if the boxes are broken."""
-    try:
-        return items_of(file)
-    except (KeyError, IndexError, StopIteration, struct.error):
-        return None
-
-
-def nclx_of(file: bytes) -> tuple[int, int] | None:
-    """Return colour primaries and transfer characteristics of an AVIF or HEIC, as ITU-T H.273 numbers them.
-
-    Returns:
-        None if no box names them.
-    """
-    found = known_items(file)
-    properties = found.primary.properties if found else []
-    profiles = (body for kind, body in properties if kind == b"colr" and body[:4] == b"nclx" and len(body) >= 11)
-    body = next(profiles, None)
-    if body is None:
-        return None
-    primaries, transfer = struct.unpack_from(">HH", body, 4)
-    return (primaries, transfer) if max(primaries, transfer) < 256 else None
 
 
 class _Reader:

@@ -5,8 +5,6 @@ samples. Here each sample is placed in the middle of its pixels, and the pixels 
 JPEG decoders do.
 """
 
-import struct
-
 import numpy
 import pyvips
 
@@ -60,11 +58,9 @@ def _of_codec(item: Item) -> tuple[int, int] | None:
 
 def luma_of(items: Items) -> tuple[float, float]:
     """Return the shares of red and blue in the luma of an AVIF or HEIC; BT.601's unless it names others."""
-    bodies = (body for kind, body in items.primary.properties if kind == b"colr" and body[:4] == b"nclx")
-    body = next(bodies, b"")
-    if len(body) < 10:
+    if items.nclx is None:
         return BT601
-    primaries, _, matrix = struct.unpack_from(">HHH", body, 4)
+    primaries, _, matrix = items.nclx
     return LUMA_OF_PRIMARIES.get(primaries, BT601) if matrix == DERIVED else LUMA.get(matrix, BT601)
 
 

@@ -1,9 +1,13 @@
 """Recognise the format of a file, and refuse dangerous files before a decoder opens them."""
 
+import struct
+
 from model.pictures import bmp, jpeg
 from model.pictures.box_data import check_data
 from model.pictures.box_structure import check_boxes
 from model.pictures.box_work import check_work
+from model.pictures.boxes import Items, has_items, items_of
+from model.pictures.errors import Damaged
 from model.pictures.limits import Limits
 from model.pictures.png_structure import PNG_SIGNATURE
 
@@ -36,8 +40,11 @@ def formats_to_open(upload: bytes) -> tuple[str, ...]:
     return ("AVIF", "HEIF") if upload[4:8] == b"ftyp" else ()
 
 
-def check_before_opening(upload: bytes, limits: Limits) -> None:
+def check_before_opening(upload: bytes, limits: Limits) -> Items | None:
     """Refuse files that cost too much, or crash the process, as soon as a decoder reads the header.
+
+    Returns:
+        The items of an AVIF or HEIC, if it has any.
 
     Raises:
         OverLimit, Damaged, NotAccepted: see below.
@@ -46,8 +53,15 @@ def check_before_opening(upload: bytes, limits: Limits) -> None:
         jpeg.check_header(upload)
     elif upload[4:8] == b"ftyp":
         check_boxes(upload)
-        check_data(upload, limits)
-        check_work(upload, limits)
+        try:
+            items = items_of(upload) if has_items(upload) else None
+            check_data(upload, items, limits)
+            check_work(upload, items, limits)
+        except (KeyError, IndexError, struct.error) as error:
+            text = "the AVIF or HEIC file is truncated or corrupt: its boxes do not say where it is"
+            raise Damaged(text) from error
+        return items
+    return None
 
 
 def for_decoder(upload: bytes, known: str | None) -> bytes:

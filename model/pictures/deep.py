@@ -10,7 +10,7 @@ import numpy
 import pyvips
 
 from model.pictures import chroma, heic
-from model.pictures.boxes import Items, known_items
+from model.pictures.boxes import Items
 from model.pictures.errors import Damaged, NotAccepted, PictureError, one_line
 from model.pictures.limits import Limits
 from model.pictures.samples import NO_RANGE, SLICE_ROWS, Pixels, Samples, divide_by_alpha, of_channels
@@ -68,8 +68,11 @@ def refusal(file_format: str, error: Exception) -> PictureError:
     return Damaged(f"the {file_format} file is truncated or corrupt ({one_line(error)})")
 
 
-def samples(upload: bytes, file_format: str) -> Samples:
+def samples(upload: bytes, file_format: str, items: Items | None) -> Samples:
     """Return the pixels of a PNG as stored, or of an AVIF or HEIC upright, in their full depth.
+
+    Args:
+        items: those of an AVIF or HEIC.
 
     Raises:
         Unsupported: libvips does not read this kind of file.
@@ -79,7 +82,7 @@ def samples(upload: bytes, file_format: str) -> Samples:
     if file_format == "PNG":
         return of_channels(_decoded(upload, file_format)[1])
     pixels = _of_heic(upload) if file_format == "HEIF" else _of_avif(upload)
-    return _as_stored(of_channels(pixels, upright=True), known_items(upload))
+    return _as_stored(of_channels(pixels, upright=True), items)
 
 
 def _as_stored(found: Samples, items: Items | None) -> Samples:

@@ -13,10 +13,11 @@ import pyvips
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from model.pictures import apng_structure, bmp, chroma, colour, container, deep, gif, heic, jpeg, tiff
-from model.pictures.boxes import known_items
+from model.pictures.boxes import Items
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError, one_line
 from model.pictures.limits import Limits
 from model.pictures.orientation import orientation_of, size_in_header, upright_size
+from model.pictures.picture_file import FilePicture, Header
 from model.pictures.png_structure import Keeps, PngHeader, keeps_orientation
 from model.pictures.samples import UPRIGHT, Samples, placed
 from model.pictures.tiff_directory import TiffFile
@@ -48,40 +49,6 @@ def accepted_formats() -> tuple[str, ...]:
     return FORMATS if heic.installed() else tuple(name for name in FORMATS if name != "HEIF")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """The size and depth of a picture, known before anything is decoded."""
-
-    planes: int
-    """Maximum planes of the picture: two if it may be transparent."""
-    height: int
-    """Size of the upright picture; as stored if a PNG has its orientation only after its pixels."""
-    width: int
-    bits: int
-    """Bits of a channel: 8 or 16."""
-    format: str = ""
-    """Format of the file, in Pillow's name."""
-    frames: int = 1
-    """Number of frames of an animation."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FilePicture:
-    """The first picture of a file."""
-
-    samples: Samples
-    orientation: int
-    """EXIF's orientation of the samples, 1 to 8."""
-    frames: int
-    """Pictures in the file."""
-    image: Image.Image
-    """Its profile, EXIF, XMP and resolution, as Pillow holds them. The pixels mean nothing."""
-    bits: int | None = None
-    """Bits of a channel in the file, where that is known to be less than the samples have: 10 or 12."""
-    directory: int | None = None
-    """Offset of its directory, in a TIFF."""
-
-
 def read_header(file: bytes, limits: Limits) -> Header:
     """Look at the header of a file.
 
@@ -97,6 +64,7 @@ def read_header(file: bytes, limits: Limits) -> Header:
         if found := _unopened(file, known, limits):
             height, width, frames = found.height, found.width, found.frames
             return Header(planes=found.planes, height=height, width=width, bits=8, format=known or "", frames=frames)
+        container.check_before_opening(file, limits)
         try:
             opened = _opened(file, known, limits, keeps_orientation, whole=False)
         except _RareAvif:
@@ -129,17 +97,24 @@ def read(file: bytes, limits: Limits, keeps: Keeps = keeps_orientation) -> FileP
             return _read_tiff(_tiff_layout(file, limits))
         if found := _unopened(file, known, limits):
             return _read_unopened(file, found)
+        items = container.check_before_opening(file, limits)
         try:
             opened = _opened(file, known, limits, keeps)
         except _RareAvif:
-            return _read_rare_avif(file, limits)
+            return _read_rare_avif(file, items, limits)
         frames = _frames(opened, limits)
-        samples = _samples(opened)
+        samples = _samples(opened, items)
         if opened.png:
             samples = placed(samples, opened.png.place, opened.png.size)
         orientation = UPRIGHT if samples.upright else orientation_of(opened.image)
-        bits = _bits(opened) if samples.colour.dtype == numpy.uint16 else None
-        return FilePicture(samples=samples, orientation=orientation, frames=frames, image=opened.image, bits=bits)
+        return FilePicture(
+            samples=samples,
+            orientation=orientation,
+            frames=frames,
+            image=opened.image,
+            bits=_bits(opened) if samples.colour.dtype == numpy.uint16 else None,
+            items=items,
+        )
 
 
 def read_size(path: Path, limits: Limits) -> tuple[int, int]:
@@ -222,15 +197,15 @@ class _RareAvif(Exception):
     """Pillow does not know this AVIF, but libvips may."""
 
 
-def _read_rare_avif(file: bytes, limits: Limits) -> FilePicture:
+def _read_rare_avif(file: bytes, items: Items | None, limits: Limits) -> FilePicture:
     deep.rare_avif_size(file, limits)
     try:
-        samples = deep.samples(file, "AVIF")
+        samples = deep.samples(file, "AVIF", items)
     except deep.Unsupported as error:
         raise NotAccepted("an AVIF of this rare kind is not accepted; save it as PNG") from error
     corner = pyvips.Image.heifload_buffer(file).crop(0, 0, 1, 1).pngsave_buffer()
     image = Image.open(io.BytesIO(corner), formats=("PNG",))
-    return FilePicture(samples=samples, orientation=UPRIGHT, frames=1, image=image)
+    return FilePicture(samples=samples, orientation=UPRIGHT, frames=1, image=image, items=items)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,12 +218,11 @@ class _File:
 
 
 def _opened(file: bytes, known: str | None, limits: Limits, keeps: Keeps, *, whole: bool = True) -> _File:
-    """Open a file, and check its header against the limits.
+    """Open a file that was checked, and check its header against the limits.
 
     Args:
         whole: check the checksums of a PNG's pixels, too.
     """
-    container.check_before_opening(file, limits)
     if known == "HEIF":
         heic.reader()  # raises if there is none
     png = apng_structure.header_as_shown(file, limits, keeps, whole=whole) if known == "PNG" else None
@@ -290,20 +264,19 @@ def _frames(file: _File, limits: Limits) -> int:
     return limits.check_frames(getattr(file.image, "n_frames", 1))
 
 
-def _samples(file: _File) -> Samples:
+def _samples(file: _File, items: Items | None) -> Samples:
     image = file.image
     if image.format in ("JPEG", "MPO"):
         return jpeg.samples_of(file.content, image)
     if image.format == "HEIF":
-        return deep.samples(file.content, "HEIF")
+        return deep.samples(file.content, "HEIF", items)
     image.load()
-    items = known_items(file.content) if image.format == "AVIF" else None
     if items and items.primary.property(b"clap"):  # a crop, which Pillow ignores
-        return deep.samples(file.content, "AVIF")
+        return deep.samples(file.content, "AVIF", items)
     needs_depth = _bits(file) > 8 and not image.mode.startswith("I")
     if needs_depth or (file.png and file.png.has_transparent_colour):
         with suppress(deep.Unsupported):
-            return deep.samples(file.content, image.format or "")
+            return deep.samples(file.content, image.format or "", items)
     samples = colour.of_image(image)
     return replace(samples, grey=True) if items and chroma.is_grey(items) else samples
 

@@ -1,6 +1,7 @@
 """AVIF and HEIC: chroma of half the size, and boxes for the display of the pixels."""
 
 import struct
+from unittest.mock import Mock
 
 import numpy
 import pytest
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 
 from app.pictures.avif_boxes import avif_with
 from app.pictures.colours import Colours, nclx
-from app.pictures.decode import decode, prepare_decoders
+from app.pictures.decode import decode, prepare_decoders, read_header
 from app.pictures.encode import FORMATS
 from app.pictures.layout import layout_of
 from app.pictures.picture import Metadata, Pixels
+from model.pictures import boxes
 from model.pictures.heic import installed
 from tests.app.pictures.files import LIMITS
 from tests.app.pictures.heic_file import SIDE, heic
@@ -47,6 +49,29 @@ def steps(levels: NDArray[numpy.integer]) -> NDArray[numpy.float64]:
     """Return the differences of neighbours, away from the edges, in levels of 8 bits."""
     most = numpy.iinfo(levels.dtype).max
     return numpy.diff(levels[4:-4] / most * 255)
+
+
+GREY_BLOCK = numpy.full((SIDE, SIDE), 77, numpy.uint16)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        coded(GREY_BLOCK.astype(numpy.uint8)[..., None], bits=8),
+        coded(GREY_BLOCK[..., None], bits=10),
+        pytest.param(heic(GREY_BLOCK), marks=needs_heic),
+    ],
+    ids=["AVIF", "deep AVIF", "HEIC"],
+)
+def test_items_are_parsed_once_for_the_header_and_once_for_the_picture(
+    file: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parse = Mock(side_effect=boxes.places_in)  # part of each parse
+    monkeypatch.setattr(boxes, "places_in", parse)
+    read_header(file, LIMITS)
+    assert parse.call_count == 1
+    decode(file, LIMITS)
+    assert parse.call_count == 2
 
 
 @needs_heic

@@ -8,7 +8,7 @@ import pytest
 from app.pictures.decode import decode
 from app.pictures.encode import FORMATS
 from app.pictures.layout import chosen_format
-from model.pictures.boxes import nclx_of
+from model.pictures.boxes import items_of
 from tests.app.conftest import encoded, noise
 from tests.app.pictures.files import LIMITS, SRGB_PROFILE, chunk, levels, png
 from tests.app.pictures.test_formats import left_out
@@ -27,7 +27,7 @@ def test_cicp_travels_to_the_formats_that_have_a_place_for_it(form: str) -> None
     again = decode(file, LIMITS)
     assert again.metadata.colours == {b"cICP": PQ_BT2020}
     if form == "avif":
-        assert nclx_of(file) == (9, 16)
+        assert items_of(file).nclx == (9, 16, 6)
 
 
 @pytest.mark.parametrize("form", ["webp", "jpeg"])
@@ -81,7 +81,7 @@ def test_transfer_of_video_is_srgb_as_browsers_show_it_in_an_avif(transfer: int)
     assert decode(with_nclx(2, transfer), LIMITS).metadata.colours == {}
     wide = decode(with_nclx(9, transfer), LIMITS)
     assert wide.metadata.colours == {b"cICP": bytes((9, 13, 0, 1))}
-    assert nclx_of(answered(wide, "avif")) == (9, 13)
+    assert items_of(answered(wide, "avif")).nclx == (9, 13, 6)
     assert decode(png(levels(3), chunk(b"cICP", bytes((1, 1, 0, 1)))), LIMITS).metadata.colours != {}
 
 
@@ -108,7 +108,7 @@ def test_srgb_of_an_avif_is_not_repeated() -> None:
 def test_colours_of_narrow_range_are_not_called_full_in_an_avif(full_range: int, expected: tuple[str, ...]) -> None:
     picture = decode(png(levels(3), chunk(b"cICP", bytes((9, 16, 0, full_range)))), LIMITS)
     assert left_out(picture, "avif") == expected
-    assert nclx_of(answered(picture, "avif")) == ((9, 16) if full_range else (1, 13))
+    assert items_of(answered(picture, "avif")).nclx == ((9, 16, 6) if full_range else (1, 13, 6))
     assert left_out(picture, "png") == ()
 
 

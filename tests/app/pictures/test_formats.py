@@ -18,7 +18,7 @@ from app.pictures.jxl import is_installed
 from app.pictures.layout import layout_of
 from app.pictures.picture import Picture
 from app.pictures.png_chunks import MAX_TEXTS, PngChunks
-from model.pictures.boxes import items_of, nclx_of
+from model.pictures.boxes import items_of
 from model.pictures.deep import _from_upper_bits
 from model.pictures.png_structure import MAX_CHUNKS, Chunk
 from tests.app.conftest import encoded, noise
@@ -96,8 +96,7 @@ def test_an_avif_that_claims_endless_parts_costs_nothing() -> None:
     file = bytearray(encoded(noise(9, 7), "AVIF"))
     place = file.index(b"iloc")
     file[place + 8 : place + 10] = b"\0\0"
-    assert nclx_of(bytes(file)) == (1, 13)
-    assert nclx_of(b"\0\0\0\x1cftypavif") is None
+    assert items_of(bytes(file)).nclx == (1, 13, 6)
 
 
 def test_texts_of_generators_stay_byte_for_byte() -> None:

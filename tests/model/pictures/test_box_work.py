@@ -9,8 +9,9 @@ import pytest
 import pyvips
 from PIL import Image
 
-from model.pictures.box_work import ITEM_PX, MAX_DEPTH, MAX_FACTOR, SMALL_PX, check_work
+from model.pictures.box_work import ITEM_PX, MAX_DEPTH, MAX_FACTOR, SMALL_PX
 from model.pictures.boxes import MAX_EXTENTS, items_of
+from model.pictures.container import check_before_opening
 from model.pictures.errors import Damaged, OverLimit
 from model.pictures.limits import Limits
 from model.pictures.reading import read, read_header
@@ -168,7 +169,7 @@ HEAVY = {
 
 @pytest.mark.parametrize("name", FINE)
 def test_a_sound_file_is_not_refused(name: str) -> None:
-    check_work(media_file(*FINE[name]), LIMITS)
+    check_before_opening(media_file(*FINE[name]), LIMITS)
 
 
 @pytest.mark.parametrize("name", HEAVY)
@@ -180,14 +181,14 @@ def test_a_file_of_far_more_pixels_than_it_shows_is_not_opened(name: str, monkey
 
 def test_the_size_is_limited_before_a_crop() -> None:
     with pytest.raises(OverLimit, match="16384 x 4096 = 67108864 px"):
-        check_work(media_file(av1(16_384, 4096)), LIMITS)
+        check_before_opening(media_file(av1(16_384, 4096)), LIMITS)
 
 
 def test_the_limit_itself_is_allowed() -> None:
     height = MAX_FACTOR * SMALL_PX // 4096
-    check_work(media_file(av1(4096, height, said=(64, 64))), LIMITS)
+    check_before_opening(media_file(av1(4096, height, said=(64, 64))), LIMITS)
     with pytest.raises(OverLimit, match=f"the limit is {4096 * height} px"):
-        check_work(media_file(av1(4096, height + 1, said=(64, 64))), LIMITS)
+        check_before_opening(media_file(av1(4096, height + 1, said=(64, 64))), LIMITS)
 
 
 @pytest.mark.parametrize("canvases", [64, 65])
@@ -197,56 +198,56 @@ def test_every_item_counts_for_its_decoder(canvases: int) -> None:
     canvas = overlay(8, 8, *range(first, first + len(small)))
     file = media_file(overlay(8, 8, *range(2, first)), *[canvas] * canvases, *small)
     if canvases == 64:
-        check_work(file, LIMITS)
+        check_before_opening(file, LIMITS)
     else:
         with pytest.raises(OverLimit, match="hidden frames"):
-            check_work(file, LIMITS)
+            check_before_opening(file, LIMITS)
 
 
 def test_very_many_nal_units_of_all_pictures_are_refused() -> None:
     empty = Part(kind=b"hvc1", data=bytes(4 * MAX_UNITS // 2 + 3), size=(9, 9), setup=(b"hvcC", SETUP))
-    check_work(media_file(*tiles(2, 1, empty, 9, 9)), LIMITS)
+    check_before_opening(media_file(*tiles(2, 1, empty, 9, 9)), LIMITS)
     with pytest.raises(OverLimit, match=f"more than {MAX_UNITS} OBUs or NAL units"):
-        check_work(media_file(*tiles(2, 1, replace(empty, data=empty.data + bytes(4)), 9, 9)), LIMITS)
+        check_before_opening(media_file(*tiles(2, 1, replace(empty, data=empty.data + bytes(4)), 9, 9)), LIMITS)
 
 
 def test_pictures_count_their_obus_together() -> None:
     tile = replace(av1(9, 9), data=sequence(9, 9) + frame() + bytes(998 * (0x7A, 0)))
-    check_work(media_file(*tiles(20, 1, tile, 9, 9)), LIMITS)
+    check_before_opening(media_file(*tiles(20, 1, tile, 9, 9)), LIMITS)
     with pytest.raises(OverLimit, match=f"more than {MAX_UNITS} OBUs"):
-        check_work(media_file(*tiles(21, 1, tile, 9, 9)), LIMITS)
+        check_before_opening(media_file(*tiles(21, 1, tile, 9, 9)), LIMITS)
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 2, 30])
 def test_items_within_items_to_a_great_depth_are_refused(depth: int) -> None:
-    check_work(media_file(*nested(MAX_DEPTH)), LIMITS)
+    check_before_opening(media_file(*nested(MAX_DEPTH)), LIMITS)
     with pytest.raises(OverLimit, match="depth"):
-        check_work(media_file(*nested(depth)), LIMITS)
+        check_before_opening(media_file(*nested(depth)), LIMITS)
 
 
 def test_an_item_that_is_made_of_itself_is_refused() -> None:
     with pytest.raises(OverLimit, match="depth"):
-        check_work(media_file(overlay(64, 64, 1)), LIMITS)
+        check_before_opening(media_file(overlay(64, 64, 1)), LIMITS)
 
 
 def test_parts_of_items_that_overlap_are_refused() -> None:
     data = sequence(9, 9) + frame() + bytes(2000)
-    check_work(media_file(Part(kind=b"av01", data=data, size=(9, 9), parts=2)), LIMITS)
+    check_before_opening(media_file(Part(kind=b"av01", data=data, size=(9, 9), parts=2)), LIMITS)
     with pytest.raises(Damaged, match="overlap"):
-        check_work(media_file(Part(kind=b"av01", data=data, size=(9, 9), parts=2, overlapping=True)), LIMITS)
+        check_before_opening(media_file(Part(kind=b"av01", data=data, size=(9, 9), parts=2, overlapping=True)), LIMITS)
 
 
 def test_very_many_parts_of_items_are_refused() -> None:
     part = Part(kind=b"Exif", data=bytes(MAX_EXTENTS // 2 + 1), size=(1, 1), parts=MAX_EXTENTS // 2 + 1)
-    check_work(media_file(av1(9, 9), part), LIMITS)
+    check_before_opening(media_file(av1(9, 9), part), LIMITS)
     with pytest.raises(OverLimit, match="parts"):
-        check_work(media_file(av1(9, 9), part, part), LIMITS)
+        check_before_opening(media_file(av1(9, 9), part, part), LIMITS)
 
 
 @pytest.mark.parametrize("kind", [b"pitm", b"iloc", b"iprp", b"ipco"])
 def test_a_file_without_a_box_that_it_needs_is_damaged(kind: bytes) -> None:
     with pytest.raises(Damaged, match="boxes do not say"):
-        check_work(media_file(av1(9, 9)).replace(kind, b"free"), LIMITS)
+        check_before_opening(media_file(av1(9, 9)).replace(kind, b"free"), LIMITS)
 
 
 @pytest.mark.parametrize("alpha", [False, True])

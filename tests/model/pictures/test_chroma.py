@@ -41,6 +41,22 @@ def test_luma_is_that_of_the_matrix(matrix: int, luma: tuple[float, float]) -> N
     assert luma_of(items(1, matrix)) == luma
 
 
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (struct.pack(">HHHB", 9, 16, 10, 0x80), (9, 16, 10)),
+        (struct.pack(">HHHB", 256, 16, 10, 0x80), None),
+        (struct.pack(">HHH", 9, 16, 10), None),
+        (b"", None),
+    ],
+)
+def test_colours_are_named_by_numbers_that_exist(body: bytes, named: tuple[int, int, int] | None) -> None:
+    profile, nclx = (b"colr", b"prof" + bytes(9)), (b"colr", b"nclx" + body)
+    found = Items(number=1, primary=Item(properties=[profile, nclx]), others={}, premultiplied=False)
+    assert found.nclx == named
+    assert luma_of(found) == (luma_of(items(9, 10)) if named else BT601)
+
+
 def of_ycgco(planes: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
     """Convert luma and colours (H, W, 3) of matrix 8 to RGB."""
     luma, green, orange = numpy.moveaxis(planes, -1, 0)
