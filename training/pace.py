@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from training.discriminator import FeatureDiscriminator
 from training.steps import Steps
 
 REHEARSALS = 2
@@ -72,11 +73,14 @@ def rehearse(steps: Steps, low_res: Tensor, high_res: Tensor) -> Pace:
 
 def _other_macs(steps: Steps, low_res: Tensor, high_res: Tensor) -> float:
     """Count the multiply-accumulate operations of the networks of the losses, whichever code runs them."""
-    macs, losses = 0, steps.config.losses
+    macs, losses, of_vgg = 0, steps.config.losses, 0
     if vgg := steps.objective.vgg:  # two passes forward, and a gradient to one of the pictures
-        macs += 3 * _macs(vgg, high_res)
+        of_vgg = _macs(vgg, high_res)
+        macs += 3 * of_vgg
     if steps.discriminator:  # two passes forward, one back to the upscaled pictures, four to the weights
-        macs += 7 * _macs(steps.discriminator.net, high_res)
+        net = steps.discriminator.net
+        on_features = vgg if isinstance(net, FeatureDiscriminator) else None
+        macs += 7 * (_macs(nn.Sequential(on_features, net), high_res) - of_vgg if on_features else _macs(net, high_res))
     if teacher := steps.objective.teacher:
         macs += len(teacher.turns) * _macs(teacher.net, low_res)
     if losses.artefacts:

@@ -27,7 +27,7 @@ from training.native import generator as native_generator
 from training.native.library import Instructions, available
 from training.objective import Objective
 from training.optimisers import TrainedNetwork
-from training.perceptual import VGGFeatures
+from training.perceptual import Maps, VGGFeatures
 from training.teacher import Teacher
 
 log = logging.getLogger(__name__)
@@ -124,6 +124,7 @@ class Steps:
         native = native and device.type == "cpu" and self._dtype is torch.bfloat16
         self._instructions: Instructions | None = next(iter(available()), None) if native else None
         self._judge = self._fastest_judge()
+        self._judges_features = bool(config.discriminator and config.discriminator.kind == "features")
         self.objective = Objective(config.losses, vgg=vgg, teacher=teacher, instructions=self._instructions)
         self._upscale = Compiled(self.generator.net) if compiled else self._fastest()
 
@@ -180,32 +181,35 @@ class Steps:
         factor = share * self.loss_scale.value
         with self._autocast():
             upscaled = self._upscale(low)
-            losses = self.objective.losses(low, high, upscaled, self.average)
+            losses, features = self.objective.losses(low, high, upscaled, self.average)
         total = factor * self.objective.total(losses)
         if self._judge:
-            adversarial, gradient = self._adversarial_gradients(self._judge, upscaled, high, factor)
-            torch.autograd.backward((total, upscaled), (None, gradient))
+            maps = features if features and self._judges_features else Maps([upscaled], [high])
+            adversarial, gradients = self._adversarial_gradients(self._judge, maps, factor)
+            torch.autograd.backward((total, *maps.upscaled), (None, *gradients))
             losses |= adversarial
         else:
             total.backward()
         return {name: share * loss.detach() for name, loss in losses.items()}
 
     def _adversarial_gradients(
-        self, judge: Judge, upscaled: Tensor, high: Tensor, factor: float
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Add the gradients of the discriminator; returns the losses of both networks and the pictures' gradient."""
-        kind, config = ADVERSARIAL_LOSSES[self.config.losses.adversarial_kind], self.config.losses
-        pictures = upscaled.detach().requires_grad_()  # the generator's own graph is walked once, by the caller
+        self, judge: Judge, maps: Maps, factor: float
+    ) -> tuple[dict[str, Tensor], list[Tensor | None]]:
+        """Add the gradients of the discriminator; returns both networks' losses and the upscaled maps' gradients."""
+        config, kind = self.config.losses, ADVERSARIAL_LOSSES[self.config.losses.adversarial_kind]
+        upscaled = [
+            one.detach().requires_grad_() for one in maps.upscaled
+        ]  # the caller walks the graph before them, once
         with self._autocast():
-            for_generator, for_discriminator = judge(pictures, high)
+            for_generator, for_discriminator = judge(Maps(upscaled, maps.high_res))
         losses = {
-            "adversarial": kind.generator(*for_generator),
-            "discriminator": kind.discriminator(*for_discriminator),
+            "adversarial": torch.stack([kind.generator(*one) for one in for_generator]).mean(),
+            "discriminator": torch.stack([kind.discriminator(*one) for one in for_discriminator]).mean(),
         }
-        (factor * config.adversarial * losses["adversarial"]).backward(inputs=[pictures], retain_graph=True)
+        (factor * config.adversarial * losses["adversarial"]).backward(inputs=upscaled, retain_graph=True)
         weights = list(cast(TrainedNetwork, self.discriminator).net.parameters())
         (factor * losses["discriminator"]).backward(inputs=weights)
-        return losses, cast(Tensor, pictures.grad)
+        return losses, [one.grad for one in upscaled]
 
     def _add_flat_gradients(self) -> Tensor:
         """Add the gradients of the flat loss, whose colours depend on the seed and the step; returns the loss."""
