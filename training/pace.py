@@ -79,8 +79,11 @@ def _other_macs(steps: Steps, low_res: Tensor, high_res: Tensor) -> float:
         macs += 3 * of_vgg
     if steps.discriminator:  # two passes forward, one back to the upscaled pictures, four to the weights
         net = steps.discriminator.net
-        on_features = vgg if isinstance(net, FeatureDiscriminator) else None
-        macs += 7 * (_macs(nn.Sequential(on_features, net), high_res) - of_vgg if on_features else _macs(net, high_res))
+        if vgg and isinstance(net, FeatureDiscriminator):
+            forward = _macs(nn.Sequential(vgg, net), high_res) - of_vgg
+        else:
+            forward = _macs(net, high_res)
+        macs += 7 * forward
     if teacher := steps.objective.teacher:
         macs += len(teacher.turns) * _macs(teacher.net, low_res)
     if losses.artefacts:

@@ -197,9 +197,8 @@ class Steps:
     ) -> tuple[dict[str, Tensor], list[Tensor | None]]:
         """Add the gradients of the discriminator; returns both networks' losses and the upscaled maps' gradients."""
         config, kind = self.config.losses, ADVERSARIAL_LOSSES[self.config.losses.adversarial_kind]
-        upscaled = [
-            one.detach().requires_grad_() for one in maps.upscaled
-        ]  # the caller walks the graph before them, once
+        # Cut off here: `_add_gradients` goes back through what made these maps once, for all losses.
+        upscaled = [one.detach().requires_grad_() for one in maps.upscaled]
         with self._autocast():
             for_generator, for_discriminator = judge(Maps(upscaled, maps.high_res))
         losses = {

@@ -181,6 +181,14 @@ def test_muon_moves_the_hidden_convolutions_of_a_discriminator(kind: Any) -> Non
     assert [id(weight) for weight in muon.param_groups[0]["params"]] == convolutions[1 : len(convolutions) - last]
 
 
+def test_muon_moves_the_hidden_convolutions_of_each_head_of_features() -> None:
+    net = new_discriminator(replace(UNET, kind="features"), seed=0)
+    muon, _ = new_optimisers(net, MUON.optimiser)
+    names = {id(weight): name for name, weight in net.named_parameters()}
+    by_muon = [names[id(weight)].split(".")[1:3] for weight in muon.param_groups[0]["params"]]
+    assert by_muon == [[head, layer] for head in "01234" for layer in "24"]
+
+
 def test_pixels_become_floats_up_to_one() -> None:
     values = as_network_input(torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 3, 1, 1))
     assert values.dtype == torch.float32
