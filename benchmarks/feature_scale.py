@@ -13,7 +13,7 @@ from model.device import best_device
 from model.files.checkpoint import read_checkpoint, reference_output
 from training.data import Pair
 from training.pairs import read_pairs
-from training.perceptual import compare_features, load_vgg
+from training.perceptual import load_vgg, perceptual_loss
 
 SIDE = 32
 """Low-res px of the crop in the middle of each picture, as in the paper's training."""
@@ -42,7 +42,7 @@ def main() -> None:
         pictures = (reference_output(net, low_res), pair.high_res[:, rows, columns])
         upscaled, high_res = (picture[None].to(device).float() / 255 for picture in pictures)
         with torch.no_grad():
-            losses.append(compare_features(vgg, upscaled, high_res)[0].item())
+            losses.append(perceptual_loss(vgg, upscaled, high_res).item())
         print(f"{pair.name}: {losses[-1]:.3f}")
     print(f"mean of {len(losses)}: {sum(losses) / len(losses):.3f}")
 

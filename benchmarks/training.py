@@ -17,7 +17,7 @@ from benchmarks.rig.timing import Case, medians_s
 from model.device import best_device, fast_dtype
 from training.config import TrainingConfig
 from training.crops import CropSource
-from training.loss_config import VGG_LAYERS, LossConfig
+from training.loss_config import LossConfig
 from training.native.library import available
 from training.pairs import find_pairs
 from training.perceptual import VGGFeatures, load_vgg
@@ -109,9 +109,6 @@ def _cases(
         runs["our step, L1 + perceptual"] = replace(config, losses=losses, discriminator=None), vgg
     if not only_l1:
         runs[f"{WHOLE}, all losses{' and the discriminator' if config.discriminator else ''}"] = config, vgg
-    if config.discriminator and config.losses.perceptual_layers.names == VGG_LAYERS:
-        on_features = replace(config.discriminator, kind="features")
-        runs["our step, all losses and a features discriminator"] = replace(config, discriminator=on_features), vgg
     for name, (part, its_vgg) in runs.items():
         by_torch = _ours(part, low, high, device, its_vgg, native=False)
         flop = count_flop(by_torch)

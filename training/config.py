@@ -9,7 +9,7 @@ from typing import Literal
 from model.files.checkpoint import NAME
 from model.rrdb import RRDBConfig
 from training.errors import ConfigError
-from training.loss_config import VGG_LAYERS, LossConfig
+from training.loss_config import LossConfig
 from training.uploads import UploadConfig
 
 MIN_VGG_PX = 16
@@ -79,16 +79,15 @@ class DiscriminatorConfig:
         ConfigError: an unknown kind, or no channels.
     """
 
-    kind: Literal["vgg", "unet", "features"] = "vgg"
-    """`vgg`: the paper's, one verdict on a picture of 128 x 128 px; `unet`: spectral norm, a verdict on each pixel;
-    `features`: verdicts on the features of the perceptual loss."""
+    kind: Literal["vgg", "unet"] = "vgg"
+    """`vgg`: the paper's, one verdict on a picture of 128 x 128 px; `unet`: spectral norm, a verdict on each pixel."""
     channels: int = 64
-    """Width of the first convolution; of `features`, that of the first head, and half of that of the others."""
+    """Width of the first convolution."""
     optimiser: OptimiserConfig
 
     def __post_init__(self) -> None:
-        if self.kind not in ("vgg", "unet", "features"):
-            raise ConfigError(f"kind is {self.kind!r}; it must be 'vgg', 'unet' or 'features'")
+        if self.kind not in ("vgg", "unet"):
+            raise ConfigError(f"kind is {self.kind!r}; it must be 'vgg' or 'unet'")
         if self.channels < 1:
             raise ConfigError(f"channels is {self.channels}; it must be at least 1")
 
@@ -165,7 +164,7 @@ class TrainingConfig:
                 )
         self._check_losses()
         if self.discriminator:
-            self._check_discriminator(self.discriminator)
+            self._check_crop(self.discriminator)
 
     @property
     def optimisers(self) -> dict[str, OptimiserConfig]:
@@ -201,7 +200,7 @@ class TrainingConfig:
                 "around flat pictures; give the weight 0, or padding_mode 'replicate' to a new generator"
             )
 
-    def _check_discriminator(self, discriminator: DiscriminatorConfig) -> None:
+    def _check_crop(self, discriminator: DiscriminatorConfig) -> None:
         scale = self.generator.scale
         high_px = self.crop_px * scale
         if discriminator.kind == "vgg" and high_px != 128:
@@ -214,13 +213,6 @@ class TrainingConfig:
             raise ConfigError(
                 f"the unet discriminator halves a picture three times, and crop_px {self.crop_px} x scale {scale} is "
                 f"{high_px}, not a multiple of 8; take a crop_px that is a multiple of {8 // math.gcd(8, scale)}"
-            )
-        if discriminator.kind == "features" and not (
-            self.losses.perceptual and self.losses.perceptual_layers.names == VGG_LAYERS
-        ):
-            raise ConfigError(
-                "the features discriminator judges the features of the perceptual loss; give losses.perceptual and all "
-                f"five of losses.perceptual_layers a weight: {', '.join(VGG_LAYERS)}"
             )
 
     def write(self, path: Path) -> None:

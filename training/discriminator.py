@@ -1,6 +1,6 @@
 """The discriminators: networks that tell photographs from upscaled pictures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -11,43 +11,33 @@ from torch.nn.utils.parametrize import cached
 
 from training.config import DiscriminatorConfig
 from training.distributed import BatchNorm
-from training.perceptual import Maps, one_over_size
 
 NEGATIVE_SLOPE = 0.2
 VGG_PX = 128
 """Side of the pictures that the VGG-style discriminator sees."""
 
-VGG_CHANNELS = (64, 128, 256, 512, 512)
-"""Channels of the layers of VGG19 in `LayerWeights`."""
-
 Verdicts = tuple[Tensor, Tensor]
 """Raw verdicts (logits) on high-res and on upscaled pictures."""
 
-Judge = Callable[[Maps], tuple[list[Verdicts], list[Verdicts]]]
-"""Judges maps in one forward pass.
+Judge = Callable[[Tensor, Tensor], tuple[Verdicts, Verdicts]]
+"""Judges upscaled and high-res pictures, float RGB (N, 3, H, W) in [0, 1], in one forward pass.
 
-Returns the verdicts twice, a pair for each map: for the generator, with the gradient of the upscaled pictures' maps,
-and for the discriminator, with that of its weights.
+Returns the verdicts twice: for the generator, with the gradient of the upscaled pictures, and for the discriminator,
+with that of its weights.
 """
 
 
 def new_discriminator(config: DiscriminatorConfig, seed: int) -> nn.Module:
     """Create a discriminator with torch's default initialisation; equal for equal seeds."""
-    kinds = {"vgg": VGGDiscriminator, "unet": UNetDiscriminator, "features": FeatureDiscriminator}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return kinds[config.kind](config.channels)
+        return VGGDiscriminator(config.channels) if config.kind == "vgg" else UNetDiscriminator(config.channels)
 
 
-def verdicts(net: nn.Module, maps: Maps) -> tuple[list[Verdicts], list[Verdicts]]:
-    """Judge maps by a discriminator, as `Judge` says."""
+def verdicts(net: nn.Module, upscaled: Tensor, high_res: Tensor) -> tuple[Verdicts, Verdicts]:
+    """Judge pictures by a discriminator, as `Judge` says."""
     with cached():  # spectral norms move once a step
-        if isinstance(net, FeatureDiscriminator):
-            scales = [one_over_size(features) for features in maps.high_res]
-            high_res, upscaled = ([*map(torch.mul, one, scales)] for one in (maps.high_res, maps.upscaled))
-            both = list(zip(net(high_res), net(upscaled), strict=True))
-        else:
-            both = [(net(real), net(fake)) for real, fake in zip(maps.high_res, maps.upscaled, strict=True)]
+        both = net(high_res), net(upscaled)
     return both, both
 
 
@@ -127,34 +117,6 @@ class UNetDiscriminator(nn.Module):
             features = _active(conv(features))
         verdict: Tensor = self.verdict(features)
         return verdict
-
-
-class FeatureDiscriminator(nn.Module):
-    """A head on each of five layers of VGG19, which judges every position of its features.
-
-    VGG19 is fixed and not part of it, so it has little to learn, and tells photographs from upscaled pictures within
-    some hundred steps. Source: Sauer et al., "Projected GANs Converge Faster", arXiv 2111.01007, but without mixing
-    the layers by random convolutions.
-    """
-
-    def __init__(self, channels: int = 64) -> None:
-        super().__init__()
-        self.heads = nn.ModuleList(
-            nn.Sequential(
-                spectral_norm(nn.Conv2d(inputs, width, 1)),
-                _leaky_relu(),
-                spectral_norm(nn.Conv2d(width, width, 3, padding=1)),
-                _leaky_relu(),
-                spectral_norm(nn.Conv2d(width, width, 3, padding=1)),
-                _leaky_relu(),
-                nn.Conv2d(width, 1, 1),
-            )
-            for inputs, width in zip(VGG_CHANNELS, (channels, *[2 * channels] * 4), strict=True)
-        )
-
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Return raw verdicts (logits) for each layer, higher for photographs: (N, C, H, W) -> (N, 1, H, W)."""
-        return [head(one) for head, one in zip(self.heads, features, strict=True)]
 
 
 def _active(features: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from training.loss_config import LossConfig
 from training.losses import PIXEL_LOSSES, artefact_loss
 from training.native.library import Instructions
 from training.native.perceptual import NativePerceptual
-from training.perceptual import Maps, VGGFeatures, compare_features
+from training.perceptual import VGGFeatures, perceptual_loss
 from training.teacher import Teacher
 
 log = logging.getLogger(__name__)
@@ -42,17 +42,17 @@ class Objective:
         self._config = config
         self.vgg = vgg
         self.teacher = teacher
-        self._compare_features: Callable[..., tuple[Tensor, Maps]] | None = None
+        self._perceptual_loss: Callable[..., Tensor] | None = None
         if instructions and isinstance(vgg, VGGFeatures):
             log.info("VGG19 runs on %s", instructions)
-            self._compare_features = NativePerceptual(vgg, instructions)
+            self._perceptual_loss = NativePerceptual(vgg, instructions)
         elif vgg:
-            self._compare_features = partial(compare_features, vgg)
+            self._perceptual_loss = partial(perceptual_loss, vgg)
 
     def losses(
         self, low: Tensor, high: Tensor, upscaled: Tensor, average: Callable[[Tensor], Tensor]
-    ) -> tuple[dict[str, Tensor], Maps | None]:
-        """Compute L1 and every loss with a weight, unweighted, by their names in `LossConfig`; and VGG19's features.
+    ) -> dict[str, Tensor]:
+        """Compute L1 and every loss with a weight, unweighted, by their names in `LossConfig`.
 
         Args:
             low, high, upscaled: float RGB in [0, 1], (N, 3, H, W) and twice (N, 3, scale * H, scale * W).
@@ -68,15 +68,14 @@ class Objective:
             losses["artefacts"] = artefact_loss(upscaled, averaged, high)
         if config.teacher and self.teacher:
             losses["teacher"] = PIXEL_LOSSES["l1"](upscaled, self.teacher(low))
-        features = None
-        if config.perceptual and self.vgg and self._compare_features:
-            losses["perceptual"], features = self._compare_features(
+        if config.perceptual and self.vgg and self._perceptual_loss:
+            losses["perceptual"] = self._perceptual_loss(
                 upscaled,
                 high,
                 weights=config.perceptual_layers.weights,
                 feature_scale=self._feature_scale(self.vgg),
             )
-        return losses, features
+        return losses
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """Add up losses times their weights; a scalar."""

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from training.config import OptimiserConfig
-from training.discriminator import FeatureDiscriminator
 from training.distributed import average_gradients
 from training.muon import Muon
 
@@ -14,17 +13,12 @@ from training.muon import Muon
 def new_optimisers(net: nn.Module, config: OptimiserConfig) -> list[torch.optim.Optimizer]:
     """Create Adam for all weights; for `muon`, Muon for hidden convolutions and Adam for all other weights."""
     weights = list(net.parameters())
-    chains = net.heads if isinstance(net, FeatureDiscriminator) else [net]
-    muon = {weight for chain in chains for weight in _hidden(chain)} if config.method == "muon" else set()
+    layers = [weight for weight in weights if weight.dim() > 1]  # in the order in which pictures pass them
+    muon = {weight for weight in layers[1:-1] if weight.dim() == 4} if config.method == "muon" else set()
     hidden = [weight for weight in weights if weight in muon]
     rest = [weight for weight in weights if weight not in muon]
     adam = torch.optim.Adam(rest, lr=config.learning_rate, betas=config.betas, fused=True)
     return [Muon(hidden, learning_rate=config.learning_rate), adam] if hidden else [adam]
-
-
-def _hidden(chain: nn.Module) -> list[nn.Parameter]:
-    layers = [weight for weight in chain.parameters() if weight.dim() > 1]  # in the order in which pictures pass them
-    return [weight for weight in layers[1:-1] if weight.dim() == 4]
 
 
 class TrainedNetwork:

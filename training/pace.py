@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.discriminator import FeatureDiscriminator
 from training.steps import Steps
 
 REHEARSALS = 2
@@ -73,17 +72,11 @@ def rehearse(steps: Steps, low_res: Tensor, high_res: Tensor) -> Pace:
 
 def _other_macs(steps: Steps, low_res: Tensor, high_res: Tensor) -> float:
     """Count the multiply-accumulate operations of the networks of the losses, whichever code runs them."""
-    macs, losses, of_vgg = 0, steps.config.losses, 0
+    macs, losses = 0, steps.config.losses
     if vgg := steps.objective.vgg:  # two passes forward, and a gradient to one of the pictures
-        of_vgg = _macs(vgg, high_res)
-        macs += 3 * of_vgg
+        macs += 3 * _macs(vgg, high_res)
     if steps.discriminator:  # two passes forward, one back to the upscaled pictures, four to the weights
-        net = steps.discriminator.net
-        if vgg and isinstance(net, FeatureDiscriminator):
-            forward = _macs(nn.Sequential(vgg, net), high_res) - of_vgg
-        else:
-            forward = _macs(net, high_res)
-        macs += 7 * forward
+        macs += 7 * _macs(steps.discriminator.net, high_res)
     if teacher := steps.objective.teacher:
         macs += len(teacher.turns) * _macs(teacher.net, low_res)
     if losses.artefacts:

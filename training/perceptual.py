@@ -79,28 +79,17 @@ class VGGFeatures(nn.Module):
         return found
 
 
-class Maps(NamedTuple):
-    """Maps of upscaled and of high-res pictures, which a discriminator tells apart: the pictures, or their features.
-
-    Each is (N, C, H, W), of any size. Gradients flow into those of the upscaled pictures.
-    """
-
-    upscaled: Sequence[Tensor]
-    high_res: Sequence[Tensor]
-
-
-def compare_features(
+def perceptual_loss(
     vgg: Callable[[Tensor], Sequence[Tensor]],
     upscaled: Tensor,
     high_res: Tensor,
     *,
     weights: Sequence[float] | None = None,
     feature_scale: float | Literal["relative"] = 1.0,
-) -> tuple[Tensor, Maps]:
-    """Compute the perceptual loss, and the features that it compares.
+) -> Tensor:
+    """Mean absolute difference of the features of each layer, times scale and weight, added up in float32; a scalar.
 
-    The loss is the mean absolute difference of the features of each layer, times scale and weight, added up in float32;
-    a scalar. The gradient flows into `upscaled` alone.
+    The gradient flows into `upscaled` alone.
 
     Args:
         weights: one for each layer; None: 1 for all of them.
@@ -108,17 +97,15 @@ def compare_features(
             `high_res` (over all processes), so that the layers count alike, whatever weights VGG19 has.
     """
     with torch.no_grad():
-        wanted = vgg(high_res)
-        scales = [one_over_size(features) if feature_scale == "relative" else feature_scale for features in wanted]
-    found = vgg(upscaled)
+        wanted = [features.float() for features in vgg(high_res)]
+        scales = [_one_over_size(features) if feature_scale == "relative" else feature_scale for features in wanted]
+    found = [features.float() for features in vgg(upscaled)]
     layers = zip(weights or [1.0] * len(found), scales, found, wanted, strict=True)
-    losses = [weight * scale * functional.l1_loss(one.float(), other.float()) for weight, scale, one, other in layers]
-    return torch.stack(losses).sum(), Maps(found, wanted)
+    return torch.stack([weight * scale * functional.l1_loss(one, other) for weight, scale, one, other in layers]).sum()
 
 
-def one_over_size(features: Tensor) -> Tensor:
-    """Compute one over the mean absolute value, over all processes; a scalar."""
-    return 1 / mean_over_processes(features.float().abs().mean())
+def _one_over_size(features: Tensor) -> Tensor:
+    return 1 / mean_over_processes(features.abs().mean())
 
 
 def load_vgg(path: Path | None, device: torch.device, layers: Sequence[str] = ("conv5_4",)) -> VGGFeatures:

@@ -27,7 +27,7 @@ from training.native import generator as native_generator
 from training.native.library import Instructions, available
 from training.objective import Objective
 from training.optimisers import TrainedNetwork
-from training.perceptual import Maps, VGGFeatures
+from training.perceptual import VGGFeatures
 from training.teacher import Teacher
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,6 @@ class Steps:
         native = native and device.type == "cpu" and self._dtype is torch.bfloat16
         self._instructions: Instructions | None = next(iter(available()), None) if native else None
         self._judge = self._fastest_judge()
-        self._judges_features = bool(config.discriminator and config.discriminator.kind == "features")
         self.objective = Objective(config.losses, vgg=vgg, teacher=teacher, instructions=self._instructions)
         self._upscale = Compiled(self.generator.net) if compiled else self._fastest()
 
@@ -181,34 +180,32 @@ class Steps:
         factor = share * self.loss_scale.value
         with self._autocast():
             upscaled = self._upscale(low)
-            losses, features = self.objective.losses(low, high, upscaled, self.average)
+            losses = self.objective.losses(low, high, upscaled, self.average)
         total = factor * self.objective.total(losses)
         if self._judge:
-            maps = features if features and self._judges_features else Maps([upscaled], [high])
-            adversarial, gradients = self._adversarial_gradients(self._judge, maps, factor)
-            torch.autograd.backward((total, *maps.upscaled), (None, *gradients))
+            adversarial, gradient = self._adversarial_gradients(self._judge, upscaled, high, factor)
+            torch.autograd.backward((total, upscaled), (None, gradient))
             losses |= adversarial
         else:
             total.backward()
         return {name: share * loss.detach() for name, loss in losses.items()}
 
     def _adversarial_gradients(
-        self, judge: Judge, maps: Maps, factor: float
-    ) -> tuple[dict[str, Tensor], list[Tensor | None]]:
-        """Add the gradients of the discriminator; returns both networks' losses and the upscaled maps' gradients."""
-        config, kind = self.config.losses, ADVERSARIAL_LOSSES[self.config.losses.adversarial_kind]
-        # Cut off here: `_add_gradients` goes back through what made these maps once, for all losses.
-        upscaled = [one.detach().requires_grad_() for one in maps.upscaled]
+        self, judge: Judge, upscaled: Tensor, high: Tensor, factor: float
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Add the gradients of the discriminator; returns the losses of both networks and the pictures' gradient."""
+        kind, config = ADVERSARIAL_LOSSES[self.config.losses.adversarial_kind], self.config.losses
+        pictures = upscaled.detach().requires_grad_()  # the generator's own graph is walked once, by the caller
         with self._autocast():
-            for_generator, for_discriminator = judge(Maps(upscaled, maps.high_res))
+            for_generator, for_discriminator = judge(pictures, high)
         losses = {
-            "adversarial": torch.stack([kind.generator(*one) for one in for_generator]).mean(),
-            "discriminator": torch.stack([kind.discriminator(*one) for one in for_discriminator]).mean(),
+            "adversarial": kind.generator(*for_generator),
+            "discriminator": kind.discriminator(*for_discriminator),
         }
-        (factor * config.adversarial * losses["adversarial"]).backward(inputs=upscaled, retain_graph=True)
+        (factor * config.adversarial * losses["adversarial"]).backward(inputs=[pictures], retain_graph=True)
         weights = list(cast(TrainedNetwork, self.discriminator).net.parameters())
         (factor * losses["discriminator"]).backward(inputs=weights)
-        return losses, [one.grad for one in upscaled]
+        return losses, cast(Tensor, pictures.grad)
 
     def _add_flat_gradients(self) -> Tensor:
         """Add the gradients of the flat loss, whose colours depend on the seed and the step; returns the loss."""

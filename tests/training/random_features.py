@@ -1,9 +1,6 @@
 import torch
 from torch import nn
 
-from training.loss_config import VGG_LAYERS
-from training.perceptual import TORCHVISION, VGGFeatures
-
 
 def random_features(layers: nn.Module, std: float) -> nn.Sequential:
     """Layers of torchvision that were made on the meta device, with seeded random weights.
@@ -20,10 +17,3 @@ def random_features(layers: nn.Module, std: float) -> nn.Sequential:
             assert layer.bias is not None
             nn.init.normal_(layer.bias, std=std, generator=chance)
     return layers
-
-
-def random_vgg(*layers: str) -> VGGFeatures:
-    """VGG19 with random weights, up to the deepest of some layers, of all five by default."""
-    vgg = VGGFeatures(TORCHVISION, layers or VGG_LAYERS)
-    random_features(vgg.features, std=0.1)
-    return vgg

@@ -57,7 +57,7 @@ GAN = replace(CONFIG, crop_px=32, losses=LOSSES, discriminator=VGG)
         ),
         (OPTIMISER, "betas", (0.9, 1.0), r"betas is \(0.9, 1.0\); each must be in \[0, 1\)"),
         (OPTIMISER, "betas", (-0.1, 0.9), r"betas is \(-0.1, 0.9\); each must be in \[0, 1\)"),
-        (VGG, "kind", "resnet", "kind is 'resnet'; it must be 'vgg', 'unet' or 'features'"),
+        (VGG, "kind", "resnet", "kind is 'resnet'; it must be 'vgg' or 'unet'"),
         (VGG, "channels", 0, "channels is 0; it must be at least 1"),
         (CONFIG, "steps", 0, "steps is 0; it must be at least 1"),
         (CONFIG, "batch", 0, "batch is 0; it must be at least 1"),
@@ -120,15 +120,6 @@ def test_the_way_out_of_a_crop_that_the_discriminator_cannot_take_is_one() -> No
     with pytest.raises(ConfigError, match="that is a multiple of 8"):
         replace(GAN, generator=x3, crop_px=42, discriminator=UNET)
     replace(GAN, generator=x3, crop_px=48, discriminator=UNET)
-
-
-def test_a_discriminator_of_features_needs_all_layers_of_the_perceptual_loss() -> None:
-    features = replace(UNET, kind="features")
-    all_layers = replace(GAN.losses, perceptual_layers=ALL_LAYERS)
-    replace(GAN, discriminator=features, losses=all_layers)
-    for losses in (GAN.losses, replace(all_layers, perceptual=0.0)):
-        with pytest.raises(ConfigError, match=r"all five of losses\.perceptual_layers a weight: conv1_2, conv2_2"):
-            replace(GAN, discriminator=features, losses=losses)
 
 
 def test_the_edges_of_the_ranges_are_allowed() -> None:

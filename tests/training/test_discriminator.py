@@ -5,14 +5,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.training.random_features import random_vgg
 from training.config import DiscriminatorConfig, OptimiserConfig
-from training.discriminator import VGG_CHANNELS, UNetDiscriminator, VGGDiscriminator, new_discriminator
+from training.discriminator import UNetDiscriminator, VGGDiscriminator, new_discriminator
 
 VGG = DiscriminatorConfig(kind="vgg", channels=2, optimiser=OptimiserConfig(learning_rate=1e-4))
 UNET = DiscriminatorConfig(kind="unet", channels=4, optimiser=OptimiserConfig(learning_rate=1e-4))
-
-FEATURES = DiscriminatorConfig(kind="features", channels=4, optimiser=OptimiserConfig(learning_rate=1e-4))
 
 
 def pictures(count: int, height: int, width: int, seed: int = 0) -> Tensor:
@@ -45,18 +42,6 @@ def test_the_vgg_discriminator_gives_one_verdict_on_a_picture() -> None:
 
 def test_the_unet_discriminator_gives_one_verdict_on_each_pixel() -> None:
     assert new_discriminator(UNET, seed=0)(pictures(2, 16, 24)).shape == (2, 1, 16, 24)
-
-
-def test_the_features_discriminator_gives_a_verdict_on_each_position_of_each_layer() -> None:
-    features = [torch.rand(2, channels, 4, 6) for channels in VGG_CHANNELS]
-    net = new_discriminator(FEATURES, seed=0)
-    assert [one.shape for one in net(features)] == [(2, 1, 4, 6)] * 5
-    assert [first[:2] for first in shapes(net)[::4]] == [(64, 4), (128, 8), (256, 8), (512, 8), (512, 8)]
-
-
-def test_the_channels_of_the_heads_are_those_of_vgg19() -> None:
-    layers = random_vgg()(torch.rand(1, 3, 16, 16))
-    assert tuple(one.shape[1] for one in layers) == VGG_CHANNELS
 
 
 def test_the_vgg_discriminator_has_the_convolutions_of_the_published_one() -> None:
@@ -167,7 +152,7 @@ def test_the_vgg_discriminator_remembers_no_earlier_batch() -> None:
     assert not list(net.buffers())
 
 
-@pytest.mark.parametrize("config", [VGG, UNET, FEATURES])
+@pytest.mark.parametrize("config", [VGG, UNET])
 def test_equal_seeds_give_equal_discriminators_and_others_do_not(config: DiscriminatorConfig) -> None:
     torch.manual_seed(5)
     one, same, other = (new_discriminator(config, seed).state_dict() for seed in (3, 3, 4))
@@ -175,7 +160,7 @@ def test_equal_seeds_give_equal_discriminators_and_others_do_not(config: Discrim
     assert not any(torch.equal(weight, other[name]) for name, weight in one.items() if weight.dim() == 4)
 
 
-@pytest.mark.parametrize("config", [VGG, UNET, FEATURES])
+@pytest.mark.parametrize("config", [VGG, UNET])
 def test_making_a_discriminator_leaves_the_random_numbers_of_others_alone(config: DiscriminatorConfig) -> None:
     before = torch.get_rng_state()
     new_discriminator(config, seed=0)

@@ -13,7 +13,7 @@ from model.errors import WeightsError
 from tests.training.random_features import random_features
 from training import perceptual
 from training.loss_config import VGG_LAYERS
-from training.perceptual import VGGFeatures, compare_features, load_vgg
+from training.perceptual import VGGFeatures, load_vgg, perceptual_loss
 
 CPU = torch.device("cpu")
 TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -67,10 +67,6 @@ def places_of_convolutions(features: nn.Sequential) -> dict[str, int]:
             number += 1
             places[f"conv{block}_{number}"] = index
     return places
-
-
-def perceptual_loss(*arguments: Any, **options: Any) -> Tensor:
-    return compare_features(*arguments, **options)[0]
 
 
 def one_layer(net: nn.Module) -> Callable[[Tensor], list[Tensor]]:
@@ -238,14 +234,6 @@ def test_the_gradient_flows_into_the_upscaled_picture_alone(
     assert upscaled.grad.abs().sum() > 0
     assert high_res.grad is None
     assert all(weight.grad is None for weight in vgg.parameters())
-
-
-def test_the_compared_features_come_with_the_loss_and_pass_gradients_on_for_the_upscaled_picture_alone() -> None:
-    upscaled, high_res = (one.requires_grad_() for one in one_red_value_apart())
-    _, maps = compare_features(two_layers, upscaled, high_res)
-    assert [torch.equal(*pair) for pair in zip(maps.upscaled, two_layers(upscaled), strict=True)] == [True, True]
-    assert [torch.equal(*pair) for pair in zip(maps.high_res, two_layers(high_res), strict=True)] == [True, True]
-    assert [one.requires_grad for one in (*maps.upscaled, *maps.high_res)] == [True, True, False, False]
 
 
 def test_features_of_bfloat16_are_compared_in_float32() -> None:

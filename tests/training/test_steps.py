@@ -14,8 +14,8 @@ from tests.model.examples import random_net, textured
 from training import steps as training_steps
 from training.config import DiscriminatorConfig, OptimiserConfig, TrainingConfig
 from training.degrade import shrink_bicubic
-from training.discriminator import VGG_CHANNELS, new_discriminator
-from training.loss_config import ALL_LAYERS, LayerWeights, LossConfig
+from training.discriminator import new_discriminator
+from training.loss_config import LayerWeights, LossConfig
 from training.losses import (
     ADVERSARIAL_LOSSES,
     PIXEL_LOSSES,
@@ -25,7 +25,7 @@ from training.losses import (
 )
 from training.muon import Muon
 from training.optimisers import TrainedNetwork, new_optimisers
-from training.perceptual import VGGFeatures, compare_features, one_over_size
+from training.perceptual import VGGFeatures, perceptual_loss
 from training.steps import (
     DivergedError,
     Steps,
@@ -181,14 +181,6 @@ def test_muon_moves_the_hidden_convolutions_of_a_discriminator(kind: Any) -> Non
     assert [id(weight) for weight in muon.param_groups[0]["params"]] == convolutions[1 : len(convolutions) - last]
 
 
-def test_muon_moves_the_hidden_convolutions_of_each_head_of_features() -> None:
-    net = new_discriminator(replace(UNET, kind="features"), seed=0)
-    muon, _ = new_optimisers(net, MUON.optimiser)
-    names = {id(weight): name for name, weight in net.named_parameters()}
-    by_muon = [names[id(weight)].split(".")[1:3] for weight in muon.param_groups[0]["params"]]
-    assert by_muon == [[head, layer] for head in "01234" for layer in "24"]
-
-
 def test_pixels_become_floats_up_to_one() -> None:
     values = as_network_input(torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 3, 1, 1))
     assert values.dtype == torch.float32
@@ -247,7 +239,7 @@ def test_the_generator_learns_from_the_weighted_sum_of_its_losses_and_from_nothi
     reported = run.take(*batch())
     low, high = (pixels.float() / 255 for pixels in batch())
     upscaled = net(low)
-    l1, perceptual = l1_loss(upscaled, high), compare_features(vgg, upscaled, high, feature_scale=feature_scale)[0]
+    l1, perceptual = l1_loss(upscaled, high), perceptual_loss(vgg, upscaled, high, feature_scale=feature_scale)
     with cached():
         adversarial = relativistic_generator_loss(judge(high), judge(upscaled))
     (0.01 * l1 + 0.7 * perceptual + 0.3 * adversarial).backward()
@@ -267,31 +259,6 @@ def test_the_discriminator_learns_from_its_own_loss_alone() -> None:
     torch.testing.assert_close(gradients(discriminator_of(run).net), gradients(judge), rtol=1e-4, atol=1e-6)
     assert reported["discriminator"] == pytest.approx(loss.item(), rel=1e-5)
     torch.testing.assert_close(dict(discriminator_of(run).net.named_buffers()), dict(judge.named_buffers()))
-
-
-def test_a_discriminator_of_features_judges_them_relative_to_their_size() -> None:
-    torch.manual_seed(0)
-    layers = [nn.Conv2d(3, channels, 3, stride=2).requires_grad_(False) for channels in VGG_CHANNELS]
-    vgg = cast(VGGFeatures, lambda pictures: [layer(pictures) for layer in layers])
-    losses = LossConfig(l1=0.0, perceptual=0.7, adversarial=0.3, perceptual_layers=ALL_LAYERS, feature_scale=1.0)
-    run = Steps(replace(GAN, losses=losses, discriminator=replace(UNET, kind="features")), CPU, vgg=vgg)
-    net, judge = copy.deepcopy(run.generator.net), copy.deepcopy(discriminator_of(run).net)
-    reported = run.take(*batch())
-    low, high = (pixels.float() / 255 for pixels in batch())
-    upscaled = net(low)
-    perceptual, maps = compare_features(vgg, upscaled, high)
-    scales = [one_over_size(one) for one in maps.high_res]
-    with cached():
-        real, fake = (judge([*map(torch.mul, one, scales)]) for one in (maps.high_res, maps.upscaled))
-    pairs = list(zip(real, fake, strict=True))
-    adversarial = torch.stack([relativistic_generator_loss(*pair) for pair in pairs]).mean()
-    own = torch.stack([relativistic_discriminator_loss(*pair) for pair in pairs]).mean()
-    (0.7 * perceptual + 0.3 * adversarial).backward(retain_graph=True, inputs=[*net.parameters()])
-    own.backward(inputs=[*judge.parameters()])
-    torch.testing.assert_close(gradients(run.generator.net), gradients(net), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(gradients(discriminator_of(run).net), gradients(judge), rtol=1e-4, atol=1e-6)
-    by_hand = {"perceptual": perceptual.item(), "adversarial": adversarial.item(), "discriminator": own.item()}
-    assert {name: reported[name] for name in by_hand} == pytest.approx(by_hand, rel=1e-5)
 
 
 FLAT = replace(

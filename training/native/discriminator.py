@@ -20,7 +20,6 @@ from training.native.library import (
     laid_out,
     span,
 )
-from training.perceptual import Maps
 
 
 def takes(net: nn.Module) -> bool:
@@ -43,9 +42,8 @@ class NativeDiscriminator:
         self.net = net
         self.buffers = Buffers(instructions)
 
-    def __call__(self, maps: Maps) -> tuple[list[Verdicts], list[Verdicts]]:
-        """Judge float RGB (N, 3, H, W) in [0, 1], H and W multiples of 8, as `Judge` says."""
-        (upscaled,), (high_res,) = maps
+    def __call__(self, upscaled: Tensor, high_res: Tensor) -> tuple[Verdicts, Verdicts]:
+        """Judge pictures, as `Judge` says; their sides are multiples of 8. Updates the spectral norms once."""
         net = self.net
         down, up, judge = (cast(Sequence[nn.Conv2d], part) for part in (net.down, net.up, net.judge))
         weights = [
@@ -56,7 +54,7 @@ class NativeDiscriminator:
         ]
         biases = [cast(Tensor, net.first.bias), cast(Tensor, net.verdict.bias)]
         made = DiscriminatorPass(self.buffers, weights, biases, upscaled.detach(), high_res)
-        return [(made.of_high_res, made.of_upscaled(upscaled))], [made.of_both()]
+        return (made.of_high_res, made.of_upscaled(upscaled)), made.of_both()
 
 
 def as_squares(weight: Tensor) -> Tensor:

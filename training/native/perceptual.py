@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from training.distributed import mean_over_processes
 from training.native.library import CHUNK, Buffers, ConvWork, FeaturesWork, Instructions, framed, laid_out, span
-from training.perceptual import Maps, VGGFeatures
+from training.perceptual import VGGFeatures
 
 FeatureScale = float | Literal["relative"]
 
@@ -53,11 +53,10 @@ class NativePerceptual:
         *,
         weights: Sequence[float] | None = None,
         feature_scale: FeatureScale = 1.0,
-    ) -> tuple[Tensor, Maps]:
-        """Do as `compare_features` does with float RGB (N, 3, H, W) in [0, 1]; the maps last until the next call."""
+    ) -> Tensor:
+        """Compute `perceptual_loss` of float RGB (N, 3, H, W) in [0, 1]; the gradient flows into `upscaled` alone."""
         wanted = sum(layer.wanted for layer in self.layers)
-        loss, *features = _Loss.apply(upscaled, high_res, self, weights or [1.0] * wanted, feature_scale)
-        return loss, Maps(features[:wanted], features[wanted:])
+        return cast(Tensor, _Loss.apply(upscaled, high_res, self, weights or [1.0] * wanted, feature_scale))
 
 
 class _Loss(torch.autograd.Function):
@@ -69,17 +68,13 @@ class _Loss(torch.autograd.Function):
         perceptual: NativePerceptual,
         weights: Sequence[float],
         feature_scale: FeatureScale,
-    ) -> tuple[Tensor, ...]:
-        ctx.passes = passes = _Passes(perceptual, len(upscaled), *upscaled.shape[2:])
-        loss = passes.forward(upscaled, high_res, weights, feature_scale)
-        of_upscaled, of_high_res = ([one[half] for one in passes.features] for half in passes.halves)
-        ctx.mark_non_differentiable(*of_high_res)
-        ctx.set_materialize_grads(False)
-        return loss, *of_upscaled, *of_high_res
+    ) -> Tensor:
+        ctx.passes = _Passes(perceptual, len(upscaled), *upscaled.shape[2:])
+        return cast(Tensor, ctx.passes.forward(upscaled, high_res, weights, feature_scale))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *of_features: Tensor | None) -> tuple[Tensor | None, ...]:
-        return ctx.passes.backward(float(gradient), of_features), None, None, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.passes.backward(float(gradient)), None, None, None, None
 
 
 class _Passes:
@@ -89,9 +84,6 @@ class _Passes:
         self.perceptual, self.images = perceptual, images
         self.height, self.width = height, width
         self.number = perceptual.buffers.begin(self.height, self.width)
-        self.halves = slice(images), slice(images, None)
-        self.features: list[Tensor] = []
-        """Those of the wanted layers, (2 N, C, H, W)."""
 
     def forward(
         self, upscaled: Tensor, high_res: Tensor, weights: Sequence[float], feature_scale: FeatureScale
@@ -115,7 +107,6 @@ class _Passes:
             features = FeaturesWork(images=images, height=height, width=width, channels=layer.outputs)
             features.first = made.data_ptr()
             if layer.wanted:
-                self.features.append(framed(made, height, width).permute(0, 3, 1, 2))
                 features.second = made[images:].data_ptr()
                 sums = torch.zeros(images, 2, dtype=torch.float64)
                 features.sums = sums.data_ptr()
@@ -135,11 +126,9 @@ class _Passes:
                 height, width = height // 2, width // 2
         return torch.stack(losses).sum()
 
-    def backward(self, factor: float, of_features: Sequence[Tensor | None]) -> Tensor:
-        """Propagate the gradient of the loss, and those of features of the upscaled pictures from elsewhere."""
+    def backward(self, factor: float) -> Tensor:
         buffers, layers = self.perceptual.buffers, self.perceptual.layers
         buffers.check(self.number)
-        others = dict(zip(self.weights, of_features, strict=False))  # by the numbers of the wanted layers
         behind: Tensor | None = None
         carry = torch.zeros(self.images, span(self.height, self.width), CHUNK)
         for number in range(len(layers) - 1, -1, -1):
@@ -150,8 +139,6 @@ class _Passes:
                 features.pooled_gradient = None if behind is None else behind.data_ptr()
                 features.gradient = gradient.data_ptr()
                 buffers.run("features_back", features)
-                if (other := others.get(number)) is not None:
-                    framed(gradient, conv.height, conv.width).add_(other.permute(0, 2, 3, 1))
                 behind = gradient
             assert behind is not None
             conv.images = self.images
