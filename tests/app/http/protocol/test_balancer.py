@@ -94,6 +94,8 @@ async def client(
         finally:
             process.terminate()
             process.wait(timeout=10)
+            server.close()
+            await asyncio.sleep(0.05)  # connections that were just accepted begin
             await until(lambda: replica.open == 0)
 
 
