@@ -1,4 +1,4 @@
-"""How the page at / follows its jobs: few connections, and plain words when nothing answers."""
+"""The page at / follows its jobs: by few connections, and with plain words when nothing answers."""
 
 import asyncio
 import json

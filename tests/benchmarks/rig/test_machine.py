@@ -1,4 +1,4 @@
-"""What Linux says of a process."""
+"""The memory and the threads of a process, as Linux counts them."""
 
 import os
 import resource

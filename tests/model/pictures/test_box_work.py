@@ -98,7 +98,7 @@ def av1(width: int, height: int, *, said: tuple[int, int] | None = None, hidden:
 
 
 def layers(width: int, height: int) -> Part:
-    """A coded item of four layers, the first of which has half of the width and height."""
+    """A coded item of four layers; the first has half of the width and height."""
     small = (width // 2, height // 2)
     data = sequence(width, height) + frame(size=small) + 3 * frame(kind=1)
     return Part(kind=b"av01", data=data, size=(width, height))
