@@ -1,7 +1,6 @@
 """The U-Net discriminator in C: one forward pass for the losses of both networks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.discriminator import NEGATIVE_SLOPE, UNetDiscriminator, Verdicts
+from training.native.conv import Conv, Gradients
 from training.native.library import (
     CHUNK,
     MAX_CHANNELS,
@@ -17,7 +17,6 @@ from training.native.library import (
     Instructions,
     MapsWork,
     framed,
-    laid_out,
     span,
 )
 
@@ -67,16 +66,6 @@ def as_squares(weight: Tensor) -> Tensor:
     return squares
 
 
-@dataclass
-class _Layer:
-    conv: ConvWork
-    rows: Tensor
-    bias: Tensor
-    packed: Tensor
-    made: Tensor | None
-    shape: torch.Size
-
-
 class DiscriminatorPass:
     """One forward pass over upscaled and high-res pictures, and a backward pass from each loss."""
 
@@ -85,7 +74,7 @@ class DiscriminatorPass:
     ) -> None:
         self.buffers, self.weights, self.biases = buffers, weights, biases
         self.images, _, self.height, self.width = upscaled.shape
-        self.layers: list[_Layer] = []
+        self.layers: list[tuple[Conv, ConvWork]] = []
         self.number = buffers.begin(self.height, self.width)
         with torch.no_grad():
             self.verdicts = self._forward(torch.cat((upscaled, high_res)))
@@ -128,21 +117,24 @@ class DiscriminatorPass:
         self._convolve(judged, 0, "verdict", in_slope=NEGATIVE_SLOPE, picture=verdicts)
         return verdicts.permute(0, 3, 1, 2)
 
-    def back(self, gradient: Tensor, *, to_weights: bool) -> tuple[Tensor, list[Tensor]]:
+    def back(self, gradient: Tensor, *, to_weights: bool) -> tuple[Tensor, list[Gradients]]:
         """Propagate the gradient of the verdicts on the first pictures back to these pictures, or to the weights."""
         self.buffers.check(self.number)
         number = len(gradient)
-        for layer in self.layers:
-            layer.conv.images = number
-        found: list[Tensor] = []
+        for _, work in self.layers:
+            work.images = number
+        found: list[Gradients] = []
         last = self._zeros("gradient of verdict", 0, CHUNK)[:number]
         framed(last, self.height, self.width)[..., :1] = gradient.permute(0, 2, 3, 1)
         layers = list(self.layers)
 
         def through(behind: Tensor, name: str) -> Tensor:
-            layer = layers.pop()
-            below = self._zeros(f"gradient below {name}", self._depth(layer), layer.conv.in_channels)
-            found.insert(0, self._layer_back(layer, behind, to_weights=to_weights, below=below))
+            conv, work = layers.pop()
+            below = self._zeros(f"gradient below {name}", self._depth(work), conv.inputs)
+            if to_weights:
+                found.insert(0, conv.back(self.buffers, work, behind, below=below))
+            else:
+                conv.back_to_maps(self.buffers, work, behind, below=below)
             return below
 
         behind = through(through(through(last, "verdict"), "judge 1"), "judge 0")
@@ -161,73 +153,32 @@ class DiscriminatorPass:
             skip = self.skips[depth]
             behind = self._zeros(f"gradient of skip {depth}", depth, skip.shape[-1])
             self._map("unshuffle", depth, skip.shape[-1], squares, skipped[depth], behind, of=skip, images=number)
-        first = layers.pop()
+        ((conv, work),) = layers
         carry = torch.zeros(number, span(self.height, self.width), CHUNK)
-        found.insert(0, self._layer_back(first, behind, to_weights=to_weights, carry=None if to_weights else carry))
+        if to_weights:
+            found.insert(0, conv.back(self.buffers, work, behind))
+        else:
+            conv.back_to_maps(self.buffers, work, behind, carry=carry)
         return framed(carry, self.height, self.width)[..., :3].permute(0, 3, 1, 2), found
-
-    def gradients(self, found: list[Tensor]) -> list[Tensor]:
-        """Cut the gradients of weights and biases out of those of the layers."""
-        weights, biases = [], []
-        for layer, flat in zip(self.layers, found, strict=True):
-            outputs, inputs = layer.conv.out_channels, layer.conv.in_channels
-            rows = flat[: 9 * outputs * inputs].view(outputs, 3, 3, inputs).permute(0, 3, 1, 2)
-            weights.append(rows[: layer.shape[0], : layer.shape[1]])
-            biases.append(flat[9 * outputs * inputs :][: layer.shape[0]])
-        return [*weights, biases[0], biases[-1]]
-
-    def _layer_back(
-        self,
-        layer: _Layer,
-        behind: Tensor,
-        *,
-        to_weights: bool,
-        below: Tensor | None = None,
-        carry: Tensor | None = None,
-    ) -> Tensor:
-        conv = layer.conv
-        workers = min(torch.get_num_threads(), conv.images)  # the other threads have no image
-        flat = torch.zeros(workers, conv.out_channels * (9 * conv.in_channels + 1)) if to_weights else torch.zeros(1, 0)
-        conv.gradients = flat.data_ptr() if to_weights else None
-        conv.gradient = behind.data_ptr()
-        conv.in_gradient = None if below is None else below.data_ptr()
-        conv.carry = None if carry is None else carry.data_ptr()
-        self.buffers.run("conv_backward", conv)
-        return flat.sum(0)
 
     def _convolve(
         self, maps: Tensor, depth: int, name: str, *, in_slope: float = 1, picture: Tensor | None = None
     ) -> Tensor:
-        weight = self.weights[len(self.layers)]
-        rows = laid_out(weight)
-        outputs, inputs = rows.shape[0], rows.shape[3]
-        bias = torch.zeros(outputs)
-        if name in ("first", "verdict"):
-            bias[: weight.shape[0]] = self.biases[name == "verdict"].detach()
-        packed = torch.empty(2, rows.numel(), dtype=torch.bfloat16)
-        made = None if picture is not None else self._zeros(name, depth, outputs)
-        conv = ConvWork(
+        bias = self.biases[name == "verdict"] if name in ("first", "verdict") else None
+        conv = Conv(self.weights[len(self.layers)], bias)
+        made = None if picture is not None else self._zeros(name, depth, conv.outputs)
+        work = conv.forward(
+            self.buffers,
+            maps,
+            made,
             images=2 * self.images,
             height=self.height >> depth,
             width=self.width >> depth,
-            enlarge=1,
-            in_channels=inputs,
-            out_channels=outputs,
             slope=NEGATIVE_SLOPE,
             in_slope=in_slope,
-            in_pixel=inputs,
-            made_pixel=outputs,
-            weights=rows.data_ptr(),
-            bias=bias.data_ptr(),
-            packed=packed[0].data_ptr(),
-            mirrored=packed[1].data_ptr(),
-            features=maps.data_ptr(),
-            made=None if made is None else made.data_ptr(),
+            **({} if picture is None else {"picture": picture.data_ptr(), "colours": 1}),
         )
-        if picture is not None:
-            conv.picture, conv.colours = picture.data_ptr(), 1
-        self.buffers.run("conv_forward", conv)
-        self.layers.append(_Layer(conv, rows, bias, packed, made, weight.shape))
+        self.layers.append((conv, work))
         return maps if made is None else made
 
     def _map(
@@ -250,8 +201,8 @@ class DiscriminatorPass:
     def _zeros(self, name: str, depth: int, channels: int) -> Tensor:
         return self.buffers.zeros(name, 2 * self.images, span(self.height >> depth, self.width >> depth), channels)
 
-    def _depth(self, layer: _Layer) -> int:
-        return (self.height // int(layer.conv.height)).bit_length() - 1
+    def _depth(self, work: ConvWork) -> int:
+        return (self.height // int(work.height)).bit_length() - 1
 
 
 class _OfUpscaled(torch.autograd.Function):
@@ -275,4 +226,5 @@ class _OfBoth(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         discriminator_pass = ctx.discriminator_pass
         _, found = discriminator_pass.back(gradient, to_weights=True)
-        return None, *discriminator_pass.gradients(found)
+        weights, biases = zip(*found, strict=True)
+        return None, *weights, biases[0], biases[-1]

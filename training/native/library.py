@@ -159,16 +159,13 @@ class Buffers:
             kept[key] = torch.zeros(shape, dtype=torch.bfloat16)
         return kept[key]
 
-    def run(self, function: str, work: ctypes.Structure, threads: int | None = None) -> None:
-        """Call convolutions.c.
-
-        Args:
-            threads: for which `work` has memory; PyTorch's number by default.
+    def run(self, function: str, work: ctypes.Structure) -> None:
+        """Call convolutions.c with PyTorch's number of threads.
 
         Raises:
             MemoryError: there is not enough memory.
         """
-        if getattr(compiled(), f"step_{function}")(work, threads or torch.get_num_threads(), self._instructions):
+        if getattr(compiled(), f"step_{function}")(work, torch.get_num_threads(), self._instructions):
             raise MemoryError("no memory for the convolutions of a training step")
 
 
