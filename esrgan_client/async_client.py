@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from esrgan_client.answers import Answer, Picture
-from esrgan_client.calls import TIMEOUT, PictureFile, Pictures, checked, form_of, headers_of, part_file, target_file
+from esrgan_client.calls import TIMEOUT, PictureFile, Pictures, form_of, headers_of, part_file, target_file
 from esrgan_client.jobs import Events, Job, Progress, State, first_page, next_page, result_path
 from esrgan_client.parameters import JobParameters, Parameters, query_of
 from esrgan_client.problems import Problem
@@ -40,7 +40,13 @@ class AsyncClient:
         self, url: str, *, key: str = "", retry_s: float = 120, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         self._retry_s = retry_s
-        self._http = httpx.AsyncClient(base_url=url, headers=headers_of(key), timeout=TIMEOUT, transport=transport)
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            headers=headers_of(key),
+            timeout=TIMEOUT,
+            transport=transport,
+            event_hooks={"response": [_check]},
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -54,8 +60,10 @@ class AsyncClient:
 
     async def upscale(self, picture: bytes | PictureFile, **parameters: Unpack[Parameters]) -> Picture:
         """Upscale a picture, given as bytes or as a path."""
+        query = query_of(parameters)
         with self._upload(picture) as content:
-            return await self._tried(lambda: self._whole(content(), query_of(parameters)))
+            answer = await self._tried(lambda: self._http.post("/v1/upscale", content=content(), params=query))
+        return Picture.of(answer.headers, content=answer.content)
 
     async def upscale_file(self, source: PictureFile, target: PictureFile, **parameters: Unpack[Parameters]) -> Answer:
         """Upscale a file into a new one, which appears when it is complete. Both are streamed."""
@@ -91,13 +99,13 @@ class AsyncClient:
 
     async def job(self, job: str) -> Job:
         """Return the current state of a job."""
-        return Job.of((await self._tried(lambda: self._answer(f"/v1/jobs/{job}"))).json())
+        return Job.of((await self._tried(lambda: self._http.get(f"/v1/jobs/{job}"))).json())
 
     async def jobs(self, *, state: State | None = None) -> AsyncIterator[Job]:
         """List the jobs of the key, in a state or in any, the newest first; pages are fetched as they are needed."""
         query: Mapping[str, str] | None = first_page(state)
         while query is not None:
-            page = (await self._tried(partial(self._answer, "/v1/jobs", query=query))).json()
+            page = (await self._tried(partial(self._http.get, "/v1/jobs", params=query))).json()
             for job in page["jobs"]:
                 yield Job.of(job)
             query = next_page(query, page)
@@ -117,19 +125,15 @@ class AsyncClient:
 
     async def cancel(self, job: str) -> None:
         """Cancel a job, or remove one that has ended."""
-        await self._tried(lambda: self._answer(f"/v1/jobs/{job}", "DELETE"))
+        await self._tried(lambda: self._http.delete(f"/v1/jobs/{job}"))
 
     async def models(self) -> Any:
         """Return the models of the service; see docs/api.md."""
-        return (await self._tried(lambda: self._answer("/v1/models"))).json()
+        return (await self._tried(lambda: self._http.get("/v1/models"))).json()
 
     async def _submitted(self, send: Callable[[Mapping[str, str]], Awaitable[httpx.Response]]) -> Job:
         headers = {"Idempotency-Key": uuid.uuid4().hex}
-
-        async def call() -> Job:
-            return Job.of(checked(await send(headers)).json())
-
-        return await self._tried(call)
+        return Job.of((await self._tried(lambda: send(headers))).json())
 
     async def _tried(self, call: Callable[[], Awaitable[Result]], attempts: Attempts | None = None) -> Result:
         attempts = attempts or Attempts(self._retry_s)
@@ -154,18 +158,8 @@ class AsyncClient:
 
             yield rewound
 
-    async def _answer(self, path: str, method: str = "GET", query: Any = None) -> httpx.Response:
-        return checked(await self._http.request(method, path, params=query))
-
-    async def _whole(self, content: bytes | AsyncIterator[bytes], query: Any) -> Picture:
-        answer = checked(await self._http.post("/v1/upscale", content=content, params=query))
-        return Picture.of(answer.headers, content=answer.content)
-
     async def _to_file(self, method: str, path: str, target: Path, content: Any = None, query: Any = None) -> Answer:
         async with self._http.stream(method, path, content=content, params=query) as answer:
-            if answer.is_error:
-                await answer.aread()
-            checked(answer)
             with part_file(target) as file:
                 async for piece in answer.aiter_bytes():
                     await asyncio.to_thread(file.write, piece)
@@ -173,10 +167,14 @@ class AsyncClient:
 
     async def _watch(self, job: str, events: Events, attempts: Attempts) -> None:
         async with self._http.stream("GET", f"/v1/jobs/{job}/events") as answer:
-            if answer.is_error:
-                await answer.aread()
-            checked(answer)
             async for line in answer.aiter_lines():
                 attempts.restart()
                 if events.line(line):
                     return
+
+
+async def _check(answer: httpx.Response) -> None:
+    """Read an error answer, and raise it as a `Problem`."""
+    if not answer.is_success:
+        await answer.aread()
+        raise Problem.of(answer.status_code, answer.headers, answer.content)

@@ -10,8 +10,6 @@ from typing import BinaryIO
 
 import httpx
 
-from esrgan_client.problems import Problem
-
 PictureFile = str | os.PathLike[str]
 
 Pictures = bytes | PictureFile | Sequence[bytes | PictureFile]
@@ -45,17 +43,6 @@ def form_of(pictures: Pictures, opened: ExitStack) -> list[tuple[str, bytes | Bi
     return [
         ("image", each if isinstance(each, bytes) else opened.enter_context(Path(each).open("rb"))) for each in several
     ]
-
-
-def checked(answer: httpx.Response) -> httpx.Response:
-    """Return a successful answer, read or to be streamed.
-
-    Raises:
-        Problem: the answer is an error.
-    """
-    if answer.is_success:
-        return answer
-    raise Problem.of(answer.status_code, answer.headers, answer.content)
 
 
 def target_file(target: PictureFile, source: PictureFile | None = None) -> Path:

@@ -55,8 +55,6 @@ class Events:
     """
 
     def __init__(self, on_progress: Progress | None) -> None:
-        self.job: Job | None = None
-        """The job as of the latest event with its state."""
         self._on_progress = on_progress or (lambda _: None)
         self._event = ""
 
@@ -69,9 +67,8 @@ class Events:
         elif field == "data":
             data = json.loads(value)
             self._on_progress(data["progress"])
-            if self._event == "state":
-                self.job = Job.of(data)
-        return self.job is not None and self.job.ended
+            return self._event == "state" and Job.of(data).ended
+        return False
 
 
 def result_path(job: str, number: int | None) -> str:

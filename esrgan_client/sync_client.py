@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from esrgan_client.answers import Answer, Picture
-from esrgan_client.calls import TIMEOUT, PictureFile, Pictures, checked, form_of, headers_of, part_file, target_file
+from esrgan_client.calls import TIMEOUT, PictureFile, Pictures, form_of, headers_of, part_file, target_file
 from esrgan_client.jobs import Events, Job, Progress, State, first_page, next_page, result_path
 from esrgan_client.parameters import JobParameters, Parameters, query_of
 from esrgan_client.problems import Problem
@@ -38,7 +38,13 @@ class Client:
         self, url: str, *, key: str = "", retry_s: float = 120, transport: httpx.BaseTransport | None = None
     ) -> None:
         self._retry_s = retry_s
-        self._http = httpx.Client(base_url=url, headers=headers_of(key), timeout=TIMEOUT, transport=transport)
+        self._http = httpx.Client(
+            base_url=url,
+            headers=headers_of(key),
+            timeout=TIMEOUT,
+            transport=transport,
+            event_hooks={"response": [_check]},
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -52,8 +58,10 @@ class Client:
 
     def upscale(self, picture: bytes | PictureFile, **parameters: Unpack[Parameters]) -> Picture:
         """Upscale a picture, given as bytes or as a path."""
+        query = query_of(parameters)
         with self._upload(picture) as content:
-            return self._tried(lambda: self._whole(content(), query_of(parameters)))
+            answer = self._tried(lambda: self._http.post("/v1/upscale", content=content(), params=query))
+        return Picture.of(answer.headers, content=answer.content)
 
     def upscale_file(self, source: PictureFile, target: PictureFile, **parameters: Unpack[Parameters]) -> Answer:
         """Upscale a file into a new one, which appears when it is complete. Both are streamed."""
@@ -89,13 +97,13 @@ class Client:
 
     def job(self, job: str) -> Job:
         """Return the current state of a job."""
-        return Job.of(self._tried(lambda: self._answer(f"/v1/jobs/{job}")).json())
+        return Job.of(self._tried(lambda: self._http.get(f"/v1/jobs/{job}")).json())
 
     def jobs(self, *, state: State | None = None) -> Iterator[Job]:
         """List the jobs of the key, in a state or in any, the newest first; pages are fetched as they are needed."""
         query: Mapping[str, str] | None = first_page(state)
         while query is not None:
-            page = self._tried(partial(self._answer, "/v1/jobs", query=query)).json()
+            page = self._tried(partial(self._http.get, "/v1/jobs", params=query)).json()
             yield from map(Job.of, page["jobs"])
             query = next_page(query, page)
 
@@ -114,15 +122,15 @@ class Client:
 
     def cancel(self, job: str) -> None:
         """Cancel a job, or remove one that has ended."""
-        self._tried(lambda: self._answer(f"/v1/jobs/{job}", "DELETE"))
+        self._tried(lambda: self._http.delete(f"/v1/jobs/{job}"))
 
     def models(self) -> Any:
         """Return the models of the service; see docs/api.md."""
-        return self._tried(lambda: self._answer("/v1/models")).json()
+        return self._tried(lambda: self._http.get("/v1/models")).json()
 
     def _submitted(self, send: Callable[[Mapping[str, str]], httpx.Response]) -> Job:
         headers = {"Idempotency-Key": uuid.uuid4().hex}
-        return self._tried(lambda: Job.of(checked(send(headers)).json()))
+        return Job.of(self._tried(lambda: send(headers)).json())
 
     def _tried(self, call: Callable[[], Result], attempts: Attempts | None = None) -> Result:
         attempts = attempts or Attempts(self._retry_s)
@@ -146,29 +154,22 @@ class Client:
 
             yield rewound
 
-    def _answer(self, path: str, method: str = "GET", query: Any = None) -> httpx.Response:
-        return checked(self._http.request(method, path, params=query))
-
-    def _whole(self, content: bytes | Iterable[bytes], query: Any) -> Picture:
-        answer = checked(self._http.post("/v1/upscale", content=content, params=query))
-        return Picture.of(answer.headers, content=answer.content)
-
     def _to_file(self, method: str, path: str, target: Path, content: Any = None, query: Any = None) -> Answer:
-        with self._http.stream(method, path, content=content, params=query) as answer:
-            if answer.is_error:
-                answer.read()
-            checked(answer)
-            with part_file(target) as file:
-                for piece in answer.iter_bytes():
-                    file.write(piece)
+        with self._http.stream(method, path, content=content, params=query) as answer, part_file(target) as file:
+            for piece in answer.iter_bytes():
+                file.write(piece)
         return Answer.of(answer.headers)
 
     def _watch(self, job: str, events: Events, attempts: Attempts) -> None:
         with self._http.stream("GET", f"/v1/jobs/{job}/events") as answer:
-            if answer.is_error:
-                answer.read()
-            checked(answer)
             for line in answer.iter_lines():
                 attempts.restart()
                 if events.line(line):
                     return
+
+
+def _check(answer: httpx.Response) -> None:
+    """Read an error answer, and raise it as a `Problem`."""
+    if not answer.is_success:
+        answer.read()
+        raise Problem.of(answer.status_code, answer.headers, answer.content)

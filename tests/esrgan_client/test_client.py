@@ -251,6 +251,21 @@ def test_other_problems_are_not_tried_again(status: int) -> None:
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+async def test_a_redirect_of_a_proxy_is_a_problem_too(kind: type[Client | AsyncClient], tmp_path: Path) -> None:
+    source, target = picture_file(tmp_path, PICTURE), tmp_path / "out.png"
+    moved = httpx.Response(308, headers={"Location": "https://test/"}, stream=httpx.ByteStream(b"use https"))
+    transport = httpx.MockTransport(lambda request: moved)
+    refused = pytest.raises(Problem, match="308: use https")
+    if kind is AsyncClient:
+        async with AsyncClient("http://test", transport=transport) as client:
+            with refused:
+                await client.upscale_file(source, target)
+    else:
+        with Client("http://test", transport=transport) as sync, refused:
+            sync.upscale_file(source, target)
+
+
 def test_a_key_from_a_file_may_end_with_a_line_break() -> None:
     transport, seen = answering(httpx.Response(200, json={}))
     with Client("http://test", key="secret\n", transport=transport) as client:
