@@ -13,7 +13,7 @@ from app.library.cache import LibraryCounters, NetworkCache
 from app.library.entry import READ_RETRY_S, Entry, ModelState
 from app.library.fidelity import STEPS, Blends, Pair, pair_for, pairs
 from app.library.files import Folder, ModelFile
-from app.library.loading import Load, Loader, LoadError, Loading, RunInThread, RunNow, run_here
+from app.library.loading import Loader, LoadError, Loading, RunInThread, RunNow, load_between, load_now
 from app.library.network import Network
 from app.outages import Outage, repeat
 
@@ -62,14 +62,14 @@ class Library:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._one_at_a_time = asyncio.Lock()
 
-    def open(self, *, default: str, preferred: Sequence[str], lazily: bool, run: RunNow = run_here) -> None:
+    def open(self, *, default: str, preferred: Sequence[str], lazily: bool, run: RunNow) -> None:
         """Read the folder and load its models; call it before anything else.
 
         Args:
             default: the model for requests that name none; if empty, the first of `preferred` that works, else the
                 first by name.
             lazily: load only the default model; the others are loaded by their first request.
-            run: runs a step of loading; by default in this thread. May raise `DeviceLost`.
+            run: runs a step of loading; may raise `DeviceLost`.
 
         Raises:
             NoModelError: there is no weight file, the default one is missing, or none works.
@@ -283,7 +283,7 @@ class Library:
         try:
             async with self._one_at_a_time:
                 self._cache.make_room(entry)
-                network = await Load(load()).between(in_thread=asyncio.to_thread, on_device=self._on_device)
+                network = await load_between(load(), in_thread=asyncio.to_thread, on_device=self._on_device)
                 self._take(entry, network)
                 self._cache.make_room(entry)
         except Exception as error:
@@ -293,7 +293,7 @@ class Library:
 
     def _load_now(self, entry: Entry, run: RunNow) -> None:
         try:
-            self._take(entry, Load(entry.load()).now(run))
+            self._take(entry, load_now(entry.load(), run))
         except DeviceLost:  # no other network would work either
             raise
         except Exception as error:

@@ -1,6 +1,7 @@
 """Loading a network in steps, so that one thread owns the device and is never blocked for long."""
 
 from collections.abc import Awaitable, Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -8,15 +9,12 @@ from app.library.network import Network
 
 Loading = Generator[None, None, Network]
 """A network being loaded. The step before the first `yield` runs in any thread, the others in the device's thread."""
-RunInThread = Callable[[Callable[[], bool]], Awaitable[bool]]
-"""Runs a call in a thread."""
-RunNow = Callable[[Callable[[], bool]], bool]
-"""Runs a call, and waits for it."""
-
-
-def run_here(call: Callable[[], bool]) -> bool:
-    """Run a call in this thread."""
-    return call()
+Step = Callable[[], Network | None]
+"""Runs the next step of loading; returns the network after the last one."""
+RunInThread = Callable[[Step], Awaitable[Network | None]]
+"""Runs a step in a thread."""
+RunNow = Callable[[Step], Network | None]
+"""Runs a step, and waits for it."""
 
 
 class LoadError(Exception):
@@ -45,35 +43,27 @@ class Loader(Protocol):
         """Load a blend of two networks, whose weights are (1 - alpha) * psnr + alpha * gan."""
 
 
-class Load:
-    """Runs a loading generator to its end."""
+def load_now(loading: Loading, run: RunNow) -> Network:
+    """Run all steps while nothing else uses the device."""
+    step = partial(_next, loading)
+    while (network := run(step)) is None:
+        pass
+    return network
 
-    def __init__(self, loading: Loading) -> None:
-        self._loading = loading
-        self._network: Network | None = None
 
-    def now(self, run: RunNow) -> Network:
-        """Run it step by step, while nothing else uses the device."""
-        while not run(self._step):
-            pass
-        return self._result
+async def load_between(loading: Loading, *, in_thread: RunInThread, on_device: RunInThread) -> Network:
+    """Run the first step in a thread and the others between pieces of work on the device."""
+    step = partial(_next, loading)
+    network = await in_thread(step)
+    while network is None:
+        network = await on_device(step)
+    return network
 
-    async def between(self, *, in_thread: RunInThread, on_device: RunInThread) -> Network:
-        """Run the first step in a thread and the others between pieces of work on the device."""
-        finished = await in_thread(self._step)
-        while not finished:
-            finished = await on_device(self._step)
-        return self._result
 
-    @property
-    def _result(self) -> Network:
-        assert self._network is not None
-        return self._network
-
-    def _step(self) -> bool:
-        try:
-            next(self._loading)
-        except StopIteration as end:
-            self._network = end.value
-            return True
-        return False
+def _next(loading: Loading) -> Network | None:
+    try:
+        next(loading)
+    except StopIteration as end:  # which no future can hold
+        network: Network = end.value
+        return network
+    return None

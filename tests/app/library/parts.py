@@ -83,13 +83,6 @@ def info(name: str, sha256: str) -> ModelInfo:
     )
 
 
-class Device:
-    """Runs calls like the device's thread."""
-
-    async def __call__(self, call: Callable[[], bool]) -> bool:
-        return await asyncio.to_thread(call)
-
-
 @pytest.fixture
 def loader() -> FakeLoader:
     return FakeLoader()
@@ -117,14 +110,14 @@ async def make(folder: Path, loader: FakeLoader) -> AsyncIterator[Make]:
         library = Library(
             Folder(folder, {".net", ".net.tar", ".safetensors"}),
             loader,
-            on_device=Device(),
+            on_device=asyncio.to_thread,
             ready=lambda network: None,
             freed=freed,
             max_bytes=max_bytes,
         )
         made.append(library)
         if opened:
-            library.open(default=default, preferred=("b",), lazily=lazily)
+            library.open(default=default, preferred=("b",), lazily=lazily, run=lambda step: step())
         return library
 
     yield one
