@@ -3,8 +3,6 @@
 import logging
 import re
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -12,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from app.errors import StorageFull
-from app.jobs.database import DatabaseDown, Session, to_its_end
+from app.jobs.database import Connection, Database, DatabaseDown
 from app.jobs.job import Row
 from app.jobs.schema import SchemaError, check_tables, make_tables
 
@@ -63,8 +61,8 @@ NUMBER_TABLE = "jobs_schema"
 VALUE = re.compile(r":(\w+)")
 
 
-class PostgresDatabase:
-    """A connection to write and one to read, each used by one thread. A connection that breaks is replaced.
+class PostgresDatabase(Database):
+    """A server, which several machines may share.
 
     Args:
         address: `postgresql://USER:PASSWORD@HOST/DATABASE`.
@@ -77,32 +75,16 @@ class PostgresDatabase:
 
     def __init__(self, address: str) -> None:
         _check_address(address)
-        self._writer = _Connection(address)
-        self._reader = _Connection(address, reads=True)
+        writer = _Connection(address)
+        super().__init__(writer, _Connection(address, reads=True))
         try:
-            self._writer.run(_create, lock=True)
+            writer.run(_create)
         except SchemaError:
-            self._writer.close()
+            writer.close()
             raise
         except psycopg.Error as error:
-            self._writer.close()
+            writer.close()
             raise OSError(f"its tables cannot be made ({_line(error)})") from error
-
-    async def write(self, call: Callable[[Session], Result]) -> Result:
-        """See `Database.write`."""
-        return await to_its_end(self._writer.thread, partial(self._writer.run, call, lock=True))
-
-    async def read(self, call: Callable[[Session], Result]) -> Result:
-        """See `Database.read`."""
-        return await to_its_end(self._reader.thread, partial(self._reader.run, call, lock=False))
-
-    async def close(self) -> None:
-        """See `Database.close`."""
-        for connection in (self._writer, self._reader):
-            try:
-                await to_its_end(connection.thread, connection.close)
-            finally:
-                connection.thread.shutdown(wait=False)
 
 
 def check_database(address: str) -> None:
@@ -114,36 +96,36 @@ def check_database(address: str) -> None:
         DatabaseDown: the database cannot be reached.
     """
     _check_address(address)
-    connection = _Connection(address)
+    connection = _Connection(address, reads=True)
     try:
-        connection.run(check_tables, lock=False)
+        connection.run(check_tables)
     except psycopg.Error as error:
         raise OSError(f"its tables cannot be used ({_line(error)})") from error
     finally:
         connection.close()
 
 
-class _Connection:
-    """A connection and its thread.
+class _Connection(Connection):
+    """Replaced when it breaks.
 
     Args:
         reads: each transaction sees one snapshot of the database, whatever others change meanwhile.
     """
 
     def __init__(self, address: str, *, reads: bool = False) -> None:
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix="jobs")
+        super().__init__()
         self._address = address
         self._reads = reads
         self._open: psycopg.Connection[Row] | None = None
 
-    def run(self, call: Callable[["_PostgresSession"], Result], *, lock: bool) -> Result:
+    def run(self, call: Callable[["_PostgresSession"], Result]) -> Result:
         """Run a transaction. It is not retried if the connection breaks, because it may have been committed."""
         try:
             if self._open is None or self._open.closed:
                 self._open = self._connect()
             with self._open.transaction():
                 session = _PostgresSession(self._open)
-                if lock:
+                if not self._reads:
                     session.rows("select pg_advisory_xact_lock(:lock)", lock=LOCK)
                 return call(session)
         except psycopg.errors.DiskFull as error:

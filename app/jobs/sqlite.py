@@ -3,14 +3,12 @@
 import sqlite3
 import time
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from app.errors import StorageFull
-from app.jobs.database import DatabaseDown, Session, to_its_end
+from app.jobs.database import Connection, Database, DatabaseDown, Session
 from app.jobs.job import Row
 from app.jobs.schema import SchemaError, check_tables, make_tables
 
@@ -31,10 +29,8 @@ PASSING = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_B
 """Errors that may pass: opening is tried again."""
 
 
-class SqliteDatabase:
-    """A connection to write and one to read, each used by one thread: reads do not wait while writes wait for a lock.
-
-    Several processes of one machine may share the file.
+class SqliteDatabase(Database):
+    """A file, which several processes of one machine may share.
 
     Args:
         clock: returns seconds since 1970.
@@ -46,45 +42,26 @@ class SqliteDatabase:
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        self._writer = _Connection(path, clock)
-        self._reader = _Connection(path, clock, reads=True)
+        connections = _Connection(path, clock), _Connection(path, clock, reads=True)
+        super().__init__(*connections)
         path.touch()
         try:
-            for connection in (self._writer, self._reader):
+            for connection in connections:
                 connection.thread.submit(connection.opened).result()
         except (sqlite3.Error, SchemaError) as error:
-            for connection in (self._writer, self._reader):
+            for connection in connections:
                 connection.thread.submit(connection.close)
                 connection.thread.shutdown()
             if isinstance(error, SchemaError):
                 raise
             raise _failure(path, error) from error
 
-    async def write(self, call: Callable[[Session], Result]) -> Result:
-        """See `Database.write`."""
-        return await to_its_end(self._writer.thread, partial(self._writer.run, call))
 
-    async def read(self, call: Callable[[Session], Result]) -> Result:
-        """See `Database.read`."""
-        return await to_its_end(self._reader.thread, partial(self._reader.run, call))
-
-    async def close(self) -> None:
-        """See `Database.close`."""
-        for connection in (self._reader, self._writer):  # the last one merges the log of writes into the file
-            try:
-                await to_its_end(connection.thread, connection.close)
-            finally:
-                connection.thread.shutdown(wait=False)
-
-
-class _Connection:
-    """A connection and its thread.
-
-    It is opened again if another file is at its path, such as one from a backup: changes of the old file would be lost.
-    """
+class _Connection(Connection):
+    """Opened again if another file is at its path, such as one from a backup: changes of the old file would be lost."""
 
     def __init__(self, path: Path, clock: Callable[[], float], *, reads: bool = False) -> None:
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix="jobs")
+        super().__init__()
         self._path = path
         self._clock = clock
         self._reads = reads
@@ -118,7 +95,7 @@ class _Connection:
         return None
 
     def run(self, call: Callable[[Session], Result]) -> Result:
-        """Run a transaction."""
+        """See `Connection.run`."""
         try:
             connection = self.opened()
             connection.execute("begin" if self._reads else "begin immediate")

@@ -90,19 +90,18 @@ class ShiftedSession:
         self.now = clock
 
 
-class ShiftedDatabase:
+class ShiftedDatabase(Database):
     """A database with the clock of the test."""
 
     def __init__(self, database: Database, clock: ManualClock) -> None:
-        self._database = database
+        super().__init__(database._writer, database._reader)
         self._clock = clock
-        self.close = database.close
 
     async def write(self, call: Callable[[Session], Result]) -> Result:
-        return await self._database.write(lambda session: call(ShiftedSession(session, self._clock)))
+        return await super().write(lambda session: call(ShiftedSession(session, self._clock)))
 
     async def read(self, call: Callable[[Session], Result]) -> Result:
-        return await self._database.read(lambda session: call(ShiftedSession(session, self._clock)))
+        return await super().read(lambda session: call(ShiftedSession(session, self._clock)))
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
