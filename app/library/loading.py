@@ -21,16 +21,12 @@ class LoadError(Exception):
     """A network cannot serve; the text says why to operators and callers, without a path."""
 
 
-class TemporaryLoadError(LoadError):
-    """A network cannot be loaded at the moment; this says nothing about its file, so it is retried."""
+class UnreadableError(LoadError):
+    """A file cannot be read at the moment, so it is tried again."""
 
 
-class UnreadableError(TemporaryLoadError):
-    """A file cannot be read at the moment."""
-
-
-class DeviceFullError(TemporaryLoadError):
-    """The device does not have enough memory at the moment."""
+class DeviceFullError(LoadError):
+    """The device does not have enough memory at the moment, so the file is tried again."""
 
 
 class Loader(Protocol):
