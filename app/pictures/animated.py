@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy
+from numpy.typing import NDArray
 
 from app.pictures.encode import PNG, png_layout
 from app.pictures.layout import AnswerFormat, Layout
 from app.pictures.picture import Pixels
 from app.pictures.webp import webp_file
-from app.pictures.webp_animation import MAX_DURATION_MS, WebpFrame, webp_animation
+from app.pictures.webp_animation import webp_animation
 from app.png import animation as apng
+from app.png.animation import EncodedFrame
 from app.png.deflate import Compression
 from app.threads import in_thread
 
@@ -23,20 +25,6 @@ class UpscaledFrame:
 
     pixels: Pixels
     duration_ms: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rectangle:
-    """A part of a picture, in px."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-
-    def of(self, pixels: Pixels) -> Pixels:
-        """Cut it out of a picture."""
-        return pixels[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 def encoded_animation(
@@ -73,17 +61,9 @@ async def _apng(
     compression: Compression,
 ) -> AsyncGenerator[bytes, None]:
     yield apng.head(png_layout(layout), count, plays)
-    sequence, compress = 0, partial(apng.compressed, compression=compression)
-    async for place, frame, pixels in _changes(frames, pool, compress):
-        made = apng.ApngFrame(
-            left=place.left,
-            top=place.top,
-            width=place.width,
-            height=place.height,
-            delay_ms=frame.duration_ms,
-            pixels=pixels,
-        )
-        chunks, sequence = apng.frame_chunks(made, sequence)
+    sequence = 0
+    async for frame in _changes(frames, pool, partial(apng.compressed, compression=compression)):
+        chunks, sequence = apng.frame_chunks(frame, sequence)
         yield chunks
     yield apng.tail()
 
@@ -91,53 +71,42 @@ async def _apng(
 async def _webp(
     frames: AsyncIterable[UpscaledFrame], layout: Layout, pool: Executor, plays: int, quality: int | None
 ) -> AsyncGenerator[bytes, None]:
-    made, shown_ms, ended_ms = list[WebpFrame](), 0.0, 0
     encode = partial(webp_file, layout=layout.without_metadata(), quality=quality)
-    async for place, frame, file in _changes(frames, pool, encode):
-        shown_ms += frame.duration_ms
-        duration_ms = min(round(shown_ms) - ended_ms, MAX_DURATION_MS)  # so that rounding errors do not add up
-        ended_ms = round(shown_ms)
-        made.append(
-            WebpFrame(
-                left=place.left,
-                top=place.top,
-                width=place.width,
-                height=place.height,
-                duration_ms=duration_ms,
-                file=file,
-            )
-        )
-    size = layout.width, layout.height
-    yield await in_thread(
-        pool,
-        partial(webp_animation, made, layout.metadata, size=size, transparent=layout.transparent, plays=plays),
-    )
+    changes = [frame async for frame in _changes(frames, pool, encode)]
+    yield await in_thread(pool, partial(webp_animation, changes, layout, plays))
 
 
 async def _changes(
     frames: AsyncIterable[UpscaledFrame], pool: Executor, encode: Callable[[Pixels], bytes]
-) -> AsyncIterator[tuple[Rectangle, UpscaledFrame, bytes]]:
-    """Yield the rectangle that changes in each frame, the frame, and the encoded pixels of the rectangle."""
+) -> AsyncIterator[EncodedFrame]:
+    """Encode the rectangle that changes in each frame."""
     before: Pixels | None = None
     async for frame in frames:
-
-        def work(pixels: Pixels = frame.pixels, before: Pixels | None = before) -> tuple[Rectangle, bytes]:
-            place = changed_rectangle(pixels, before)
-            return place, encode(numpy.ascontiguousarray(place.of(pixels)))
-
-        place, file = await in_thread(pool, work)
-        yield place, frame, file
+        yield await in_thread(pool, partial(_change, frame, before, encode))
         before = frame.pixels
 
 
-def changed_rectangle(pixels: Pixels, before: Pixels | None) -> Rectangle:
-    """Return the smallest rectangle around all differences that begins at even px; a single px where there are none."""
-    height, width = pixels.shape[:2]
+def _change(frame: UpscaledFrame, before: Pixels | None, encode: Callable[[Pixels], bytes]) -> EncodedFrame:
+    rows, columns = _changed(frame.pixels, before)
+    part = numpy.ascontiguousarray(frame.pixels[rows, columns])
+    return EncodedFrame(
+        left=columns.start,
+        top=rows.start,
+        width=part.shape[1],
+        height=part.shape[0],
+        duration_ms=frame.duration_ms,
+        data=encode(part),
+    )
+
+
+def _changed(pixels: Pixels, before: Pixels | None) -> tuple[slice, slice]:
+    """Return the rows and columns around all differences, which begin at even px; a single px where there are none."""
     if before is None:
-        return Rectangle(left=0, top=0, width=width, height=height)
+        return slice(0, pixels.shape[0]), slice(0, pixels.shape[1])
     differs = (pixels != before).any(axis=-1)
-    rows, columns = numpy.flatnonzero(differs.any(axis=1)), numpy.flatnonzero(differs.any(axis=0))
-    if not len(rows):
-        return Rectangle(left=0, top=0, width=1, height=1)
-    left, top = int(columns[0]) // 2 * 2, int(rows[0]) // 2 * 2
-    return Rectangle(left=left, top=top, width=int(columns[-1]) + 1 - left, height=int(rows[-1]) + 1 - top)
+    return _span(differs.any(axis=1)), _span(differs.any(axis=0))
+
+
+def _span(differs: NDArray[numpy.bool_]) -> slice:
+    places = numpy.flatnonzero(differs)
+    return slice(int(places[0]) // 2 * 2, int(places[-1]) + 1) if len(places) else slice(0, 1)

@@ -5,9 +5,9 @@ Pillow's own writer needs all frames in memory before it encodes the first.
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from app.pictures.picture import Metadata
+from app.pictures.layout import Layout
+from app.png.animation import EncodedFrame
 
 PROFILE, ALPHA, EXIF, XMP, ANIMATION = 0x20, 0x10, 0x08, 0x04, 0x02
 """Flags of the header."""
@@ -20,37 +20,22 @@ MAX_DURATION_MS = 2**24 - 1
 MAX_PLAYS = 2**16 - 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class WebpFrame:
-    """A rectangle that replaces a part of the frame before; left and top are even."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-    duration_ms: int
-    file: bytes
-    """The rectangle as a WebP of its own."""
-
-
-def webp_animation(
-    frames: Sequence[WebpFrame], metadata: Metadata, *, size: tuple[int, int], transparent: bool, plays: int
-) -> bytes:
+def webp_animation(frames: Sequence[EncodedFrame], layout: Layout, plays: int) -> bytes:
     """Return an animated WebP.
 
     Args:
-        size: width and height.
+        frames: each rectangle as a WebP of its own; left and top are even.
         plays: number of plays; 0 for endless.
     """
-    width, height = size
-    flags = ANIMATION | (ALPHA if transparent else 0)
+    metadata = layout.metadata
+    flags = ANIMATION | (ALPHA if layout.transparent else 0)
     for part, flag in ((metadata.icc_profile, PROFILE), (metadata.exif, EXIF), (metadata.xmp, XMP)):
         flags |= flag if part else 0
-    chunks = [_chunk(b"VP8X", bytes([flags, 0, 0, 0]) + _three(width - 1) + _three(height - 1))]
+    chunks = [_chunk(b"VP8X", bytes([flags, 0, 0, 0]) + _three(layout.width - 1) + _three(layout.height - 1))]
     if metadata.icc_profile:
         chunks.append(_chunk(b"ICCP", metadata.icc_profile))
     chunks.append(_chunk(b"ANIM", bytes(4) + min(plays, MAX_PLAYS).to_bytes(2, "little")))
-    chunks += [_chunk(b"ANMF", _frame(frame)) for frame in frames]
+    chunks += [_chunk(b"ANMF", body) for body in _frames(frames)]
     if metadata.exif:
         chunks.append(_chunk(b"EXIF", metadata.exif))
     if metadata.xmp:
@@ -59,11 +44,14 @@ def webp_animation(
     return b"RIFF" + len(body).to_bytes(4, "little") + body
 
 
-def _frame(frame: WebpFrame) -> bytes:
-    place = b"".join(
-        map(_three, (frame.left // 2, frame.top // 2, frame.width - 1, frame.height - 1, frame.duration_ms))
-    )
-    return b"".join((place, bytes([REPLACE]), *_image_chunks(frame.file)))
+def _frames(frames: Sequence[EncodedFrame]) -> Iterator[bytes]:
+    shown_ms, ended_ms = 0.0, 0
+    for frame in frames:
+        shown_ms += frame.duration_ms
+        duration_ms = min(round(shown_ms) - ended_ms, MAX_DURATION_MS)  # so that rounding errors do not add up
+        ended_ms = round(shown_ms)
+        place = map(_three, (frame.left // 2, frame.top // 2, frame.width - 1, frame.height - 1, duration_ms))
+        yield b"".join((*place, bytes([REPLACE]), *_image_chunks(frame.data)))
 
 
 def _image_chunks(file: bytes) -> Iterator[bytes]:

@@ -16,16 +16,16 @@ MAX_DELAY = 65_535
 
 
 @dataclass(frozen=True, kw_only=True)
-class ApngFrame:
+class EncodedFrame:
     """A rectangle that replaces a part of the frame before."""
 
     left: int
     top: int
     width: int
     height: int
-    delay_ms: float
-    pixels: bytes
-    """Made by `compressed`."""
+    duration_ms: float
+    data: bytes
+    """Its pixels: in a PNG, made by `compressed`."""
 
 
 def compressed(pixels: SampleArray, compression: Compression) -> bytes:
@@ -46,13 +46,13 @@ def head(layout: PngLayout, frames: int, plays: int) -> bytes:
     return layout.head() + chunk(b"acTL", struct.pack(">II", frames, min(plays, 2**31 - 1)))
 
 
-def frame_chunks(frame: ApngFrame, sequence: int) -> tuple[bytes, int]:
+def frame_chunks(frame: EncodedFrame, sequence: int) -> tuple[bytes, int]:
     """Return the chunks of a frame, and the sequence number of the next one.
 
     Args:
         sequence: 0 for the first frame, which is also what readers without animation show.
     """
-    delay = _delay(frame.delay_ms)
+    delay = _delay(frame.duration_ms)
     control = struct.pack(
         ">IIIIIHHBB",
         sequence,
@@ -66,8 +66,8 @@ def frame_chunks(frame: ApngFrame, sequence: int) -> tuple[bytes, int]:
         0,  # replace what is below
     )
     if sequence == 0:
-        return chunk(b"fcTL", control) + chunk(b"IDAT", frame.pixels), 1
-    data = chunk(b"fdAT", (sequence + 1).to_bytes(4), frame.pixels)
+        return chunk(b"fcTL", control) + chunk(b"IDAT", frame.data), 1
+    data = chunk(b"fdAT", (sequence + 1).to_bytes(4), frame.data)
     return chunk(b"fcTL", control) + data, sequence + 2
 
 
