@@ -6,10 +6,12 @@ A `SettingsError` is permanent; `Unavailable` means that the database, the store
 import asyncio
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from app.errors import StorageFull, Unavailable
+from app.errors import StorageFull
 from app.jobs.database import Database
 from app.jobs.folder import FolderStore
 from app.jobs.job import new_job_id
@@ -41,17 +43,12 @@ def open_database(settings: Settings, folder: Path) -> Database:
         SettingsError: it cannot be used.
         Unavailable: it cannot be reached.
     """
-    if settings.jobs_database:
-        try:
+    with _about(_database_setting(settings, folder)):
+        if settings.jobs_database:
             database: Database = _postgres(settings).PostgresDatabase(settings.jobs_database)
             return database
-        except OSError as error:
-            raise _failure("ESRGAN_JOBS_DATABASE", error) from error
-    try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return SqliteDatabase(folder / DATABASE)
-    except OSError as error:
-        raise _failure(f"ESRGAN_JOBS_FOLDER={folder}", error) from error
 
 
 def open_store(settings: Settings, folder: Path) -> Store:
@@ -66,15 +63,11 @@ def open_store(settings: Settings, folder: Path) -> Store:
             from app.jobs.objects import ObjectStore
         except ImportError as error:
             raise SettingsError("ESRGAN_JOBS_STORE needs the extra `s3`: obstore") from error
-        try:
+        with _about("ESRGAN_JOBS_STORE"):
             return ObjectStore(settings.jobs_store)
-        except ValueError as error:
-            raise _failure("ESRGAN_JOBS_STORE", error) from error
-    try:
+    with _about(f"ESRGAN_JOBS_FOLDER={folder}"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return FolderStore(folder / FILES, min_free_bytes=settings.jobs_min_free_bytes)
-    except OSError as error:
-        raise _failure(f"ESRGAN_JOBS_FOLDER={folder}", error) from error
 
 
 def open_webhook_secrets(settings: Settings, folder: Path, *, create: bool = True) -> WebhookSecrets:
@@ -94,12 +87,10 @@ def open_webhook_secrets(settings: Settings, folder: Path, *, create: bool = Tru
                 "ESRGAN_WEBHOOK_SECRETS must name a file that all machines share; receivers rely on one secret"
             )
         return WebhookSecrets([])
-    try:
+    with _about(f"ESRGAN_WEBHOOK_SECRETS={path or folder / SECRETS}"):
         if path is None and create:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return WebhookSecrets.read(path or folder / SECRETS, create=path is None and create)
-    except (OSError, ValueError) as error:
-        raise _failure(f"ESRGAN_WEBHOOK_SECRETS={path or folder / SECRETS}", error) from error
 
 
 def check_jobs(settings: Settings, folder: Path) -> None:
@@ -137,16 +128,17 @@ def _postgres(settings: Settings) -> ModuleType:
 
 
 def _check_database(settings: Settings, folder: Path) -> None:
-    try:
+    with _about(_database_setting(settings, folder)):
         if settings.jobs_database:
             _postgres(settings).check_database(settings.jobs_database)
         elif (folder / DATABASE).exists():
             check_file(folder / DATABASE)
         else:
             _check_writable(folder)
-    except OSError as error:
-        name = "ESRGAN_JOBS_DATABASE" if settings.jobs_database else f"ESRGAN_JOBS_FOLDER={folder}"
-        raise _failure(name, error) from error
+
+
+def _database_setting(settings: Settings, folder: Path) -> str:
+    return "ESRGAN_JOBS_DATABASE" if settings.jobs_database else f"ESRGAN_JOBS_FOLDER={folder}"
 
 
 def _check_writable(folder: Path) -> None:
@@ -177,10 +169,15 @@ def _check_store(settings: Settings, folder: Path) -> None:
         raise StoreDown(f"{setting}: {reason}") from error
 
 
-def _failure(setting: str, error: OSError | ValueError) -> SettingsError | Unavailable:
-    """Return the error to raise for an error of the system."""
-    if isinstance(error, SchemaError):
-        return OtherTables(f"{setting}: {error}")
-    reason = (isinstance(error, OSError) and error.strerror) or str(error)
-    passing = isinstance(error, OSError) and error.errno in PASSING
-    return StoreDown(f"{setting}: {reason}") if passing else SettingsError(f"{setting}: {reason}")
+@contextmanager
+def _about(setting: str) -> Iterator[None]:
+    """Replace errors of the system; the new ones name the setting."""
+    try:
+        yield
+    except SchemaError as error:
+        raise OtherTables(f"{setting}: {error}") from error
+    except (OSError, ValueError) as error:
+        reason = f"{setting}: {getattr(error, 'strerror', None) or error}"
+        if getattr(error, "errno", None) in PASSING:
+            raise StoreDown(reason) from error
+        raise SettingsError(reason) from error
