@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -90,10 +90,13 @@ class Caller:
         self.writer.close()
 
 
-async def until(holds: Callable[[], bool], *, within_s: float = 10, pause_s: float = 0.005) -> None:
-    """Poll until a condition holds in the service."""
+async def until(holds: Callable[[], bool | Awaitable[bool]], *, within_s: float = 10, pause_s: float = 0.005) -> None:
+    """Poll until a condition, which may have to be awaited, holds in the service."""
     async with asyncio.timeout(within_s):
-        while not holds():  # noqa: ASYNC110  # no event signals it
+        while True:
+            held = holds()
+            if held if isinstance(held, bool) else await held:
+                return
             await asyncio.sleep(pause_s)
 
 

@@ -16,6 +16,7 @@ import yaml
 
 from app.settings import Settings, SettingsError
 from tests.app.conftest import encoded, noise, write_tiny_model
+from tests.app.live import until
 from tests.app.test_replicas import free_ports, is_ready, under_load
 
 ROOT = Path(__file__).parents[2]
@@ -154,9 +155,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str
 async def test_a_cluster_answers_as_one_process_and_loses_nothing(cluster: str) -> None:
     async with httpx.AsyncClient(base_url=cluster, timeout=120) as client:
         async with under_load(client) as load:
-            async with asyncio.timeout(120):
-                while load.answered < 40:  # noqa: ASYNC110  # other processes
-                    await asyncio.sleep(0.1)
+            await until(lambda: load.answered >= 40, within_s=120)
         assert load.wrong == []
         refused = await client.post("/v1/upscale", content=b"no picture")
         assert refused.status_code == 415

@@ -12,8 +12,8 @@ from app.jobs.database import DatabaseDown
 from app.jobs.sqlite import SqliteDatabase
 from app.jobs.sweeper import Sweeper
 from app.outages import Outage, repeat
-from tests.app.jobs.peer import until
 from tests.app.jobs.test_runner import House
+from tests.app.live import until
 
 log = logging.getLogger("app.jobs.test")
 

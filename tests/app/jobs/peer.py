@@ -1,7 +1,7 @@
 """Another server on this machine, with answers chosen by the test."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -68,10 +68,3 @@ async def listening(peer: Peer) -> AsyncIterator[Peer]:
         yield peer
     finally:
         server.close()
-
-
-async def until(holds: Callable[[], bool], within_s: float = 10) -> None:
-    """Poll until a condition holds."""
-    async with asyncio.timeout(within_s):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)

@@ -34,8 +34,9 @@ from app.record import RequestRecord
 from app.service import UpscaleService
 from app.settings import Settings
 from app.upscaling import OtherVersion, UpscaleRequest
-from tests.app.jobs.peer import Peer, Reply, listening, until
+from tests.app.jobs.peer import Peer, Reply, listening
 from tests.app.jobs.rows import NO_LIMITS, added, claimed, new_job, read
+from tests.app.live import until
 
 pytestmark = pytest.mark.anyio
 

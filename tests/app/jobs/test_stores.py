@@ -17,6 +17,7 @@ from app.errors import StorageFull
 from app.jobs.folder import FolderStore
 from app.jobs.objects import ObjectStore, _Source
 from app.jobs.store import Store, StoreDown, one, whole
+from tests.app.live import until
 
 pytestmark = pytest.mark.anyio
 
@@ -222,9 +223,7 @@ async def test_a_file_whose_reader_is_cancelled_while_it_is_opened_is_closed(
     with pytest.raises(asyncio.CancelledError):
         await reading
     may_open.set()
-    async with asyncio.timeout(5):
-        while not (opened and opened[0].closed):  # noqa: ASYNC110  # a thread closes it
-            await asyncio.sleep(0.01)
+    await until(lambda: bool(opened) and opened[0].closed)  # by a thread
 
 
 def test_a_chunk_that_an_interrupted_upload_asked_for_may_stay_untaken() -> None:

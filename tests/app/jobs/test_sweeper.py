@@ -15,8 +15,8 @@ from app.jobs.folder import FolderStore
 from app.jobs.job import new_job_id
 from app.jobs.store import one
 from app.jobs.sweeper import ORPHAN_S, Sweeper
-from tests.app.jobs.peer import until
 from tests.app.jobs.rows import added, ended, new_job, taken
+from tests.app.live import until
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,8 @@ from app.jobs.outgoing import Outgoing
 from app.jobs.store import one
 from app.jobs.transfer import Transfer
 from app.lists import hosts_of
-from tests.app.jobs.peer import Peer, Reply, listening, until
+from tests.app.jobs.peer import Peer, Reply, listening
+from tests.app.live import until
 
 pytestmark = pytest.mark.anyio
 

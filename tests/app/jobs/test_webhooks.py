@@ -36,8 +36,9 @@ from app.jobs.webhooks import (
 from app.lists import hosts_of
 from app.settings import Settings
 from tests.app.jobs.conftest import ManualClock
-from tests.app.jobs.peer import Peer, Reply, listening, until
+from tests.app.jobs.peer import Peer, Reply, listening
 from tests.app.jobs.rows import added, ended, new_job, taken
+from tests.app.live import until
 
 pytestmark = pytest.mark.anyio
 

@@ -11,6 +11,7 @@ from app.errors import NoSuchModel, Unavailable, Unprocessable
 from app.library.entry import FULL_RETRY_S, ModelState
 from app.library.library import Library
 from tests.app.library.parts import NETWORK_BYTES, FakeLoader, Make, states
+from tests.app.live import until
 
 pytestmark = pytest.mark.anyio
 
@@ -156,9 +157,7 @@ async def test_a_folder_that_cannot_be_read_changes_nothing(
     library = make()
     taken_away(folder)
     library.watch(0.001)
-    async with asyncio.timeout(10):
-        while "cannot read the model folder" not in caplog.text:  # noqa: ASYNC110  # it is only in the log
-            await asyncio.sleep(0.001)
+    await until(lambda: "cannot read the model folder" in caplog.text)
     assert await version(library, "a") == "a@a1"
 
 
@@ -177,12 +176,9 @@ async def test_a_missing_folder_is_logged_once_and_its_return_too(
     away = taken_away(folder)
     caplog.set_level(logging.INFO)
     library.watch(0.001)
-    async with asyncio.timeout(10):
-        while looks < 5:  # noqa: ASYNC110  # nothing signals it
-            await asyncio.sleep(0.001)
-        away.rename(folder)
-        while "can read the model folder again" not in caplog.text:  # noqa: ASYNC110  # it is in the log only
-            await asyncio.sleep(0.001)
+    await until(lambda: looks >= 5)
+    away.rename(folder)
+    await until(lambda: "can read the model folder again" in caplog.text)
     assert caplog.text.count("cannot read the model folder") == 1
 
 

@@ -19,7 +19,8 @@ from app.settings import Settings
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise, problem
 from tests.app.http.endpoints.test_jobs import ended
-from tests.app.jobs.peer import Peer, Reply, listening, until
+from tests.app.jobs.peer import Peer, Reply, listening
+from tests.app.live import until
 
 pytestmark = pytest.mark.anyio
 

@@ -24,7 +24,7 @@ from app.lists import hosts_of
 from app.settings import Settings
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise, problem
-from tests.app.jobs.peer import until
+from tests.app.live import until
 
 pytestmark = pytest.mark.anyio
 

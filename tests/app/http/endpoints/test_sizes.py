@@ -19,6 +19,7 @@ from app.service import UpscaleInput, UpscaleService
 from app.settings import Settings
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import decoded, encoded, noise, problem, write_tiny_model
+from tests.app.http.endpoints.test_jobs import ended
 from tests.app.live import calling, serving, until
 
 pytestmark = pytest.mark.anyio
@@ -168,12 +169,8 @@ async def test_the_whole_work_of_all_passes_is_counted(
 async def test_a_job_takes_every_size(client: httpx.AsyncClient) -> None:
     accepted = await client.post("/v1/jobs?width=101", content=encoded(noise(20, 12)))
     assert accepted.status_code == 202
-    location, state = accepted.headers["location"], ""
-    async with asyncio.timeout(20):
-        while state in ("", "waiting", "running"):
-            await asyncio.sleep(0.02)
-            state = (await client.get(location)).json()["state"]
-    result = await client.get(f"{location}/results/1")
+    await ended(client, accepted.json()["id"])
+    result = await client.get(f"{accepted.headers['location']}/results/1")
     assert Image.open(io.BytesIO(result.content)).size == (101, 61)
 
 

@@ -87,9 +87,7 @@ async def client(
             # HAProxy answers such a failure to the first request of a connection; later ones find it closed.
             once = httpx.Limits(max_keepalive_connections=0)
             async with httpx.AsyncClient(base_url=f"http://{front}", timeout=20, limits=once) as it:
-                async with asyncio.timeout(20):
-                    while not await answers(it):  # noqa: ASYNC110  # another process
-                        await asyncio.sleep(0.05)
+                await until(lambda: answers(it), within_s=20, pause_s=0.05)
                 yield it
         finally:
             process.terminate()

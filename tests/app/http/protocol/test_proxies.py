@@ -109,9 +109,7 @@ def proxy(request: pytest.FixtureRequest, live: Live, tmp_path: Path) -> Iterato
 @pytest.fixture
 async def caller(proxy: str) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=proxy, timeout=20) as it:
-        async with asyncio.timeout(20):
-            while not await answers(it):  # noqa: ASYNC110  # nothing signals it
-                await asyncio.sleep(0.05)
+        await until(lambda: answers(it), within_s=20, pause_s=0.05)
         yield it
 
 
