@@ -18,7 +18,7 @@ from app.options import UpscaleOptions
 from app.pictures.animated import UpscaledFrame, encoded_animation
 from app.pictures.decode import Header
 from app.pictures.frames import Animation, decode_animation
-from app.pictures.layout import Layout, chosen_format, layout_of
+from app.pictures.layout import Layout
 from app.pictures.picture import Picture, Pixels, max_level
 from app.record import current_record
 from app.service import Room, UpscaleService, as_seen, job_for, note_work, rows_of
@@ -161,10 +161,7 @@ class _Upscaling:
         first = animation.first
         plan = self._service.plan(first, self._work.model, options)  # of the upright picture
         self._work = replace(self._work, plan=plan)
-        form = chosen_format(options.formats, first, bits=options.bits)
-        layout = layout_of(
-            first, form, bits=options.bits, quality=options.quality, height=plan.height, width=plan.width
-        )
+        layout = self._work.layout(first)
         note_work(first, self._work, pictures=len(animation.pictures))
         stopwatch.submitted()
         self._keep_room_for(animation)
@@ -172,25 +169,22 @@ class _Upscaling:
             file = encoded_animation(
                 stopwatch.frames(frames, self._times),
                 layout,
-                form,
-                self._pools.encoder(form),
+                self._pools.encoder(layout.format),
                 count=len(animation.shown),
                 plays=animation.plays,
-                quality=options.quality,
-                compression=options.compression,
             )
             async with aclosing(stopwatch.file(file)) as pieces:
                 try:
                     yield Answer(
                         pieces=pieces,
-                        format=form,
+                        format=layout.format,
                         model=self._work.model,
                         width=plan.width,
                         height=plan.height,
                         frames=header.frames,
                         shown=header.frames,
                         left_out=layout.left_out,
-                        upload_format=options.other_format(header, form),
+                        upload_format=options.other_format(header, layout.format),
                         timings_s=stopwatch.timings_s,
                         progress=lambda: self._shown,
                     )

@@ -39,7 +39,7 @@ class UpscaleOptions:
     formats: Sequence[AnswerFormat] = (FORMATS["png"],)
     """Accepted formats, the preferred one first; see `app.pictures.layout.chosen_format`."""
     quality: Quality | None = None
-    """See `app.pictures.encode.encoded`."""
+    """See `app.pictures.layout.Layout`."""
     same_format: bool = False
     """Answer in the format of the upload or the one nearest to it, whatever `formats` says."""
     bits: Bits | None = None

@@ -19,7 +19,7 @@ from app.library.network import Edges, ModelInfo, Network
 from app.options import DEFAULT_OPTIONS, UpscaleOptions
 from app.pictures.decode import Header, decode, prepare_decoders, read_header
 from app.pictures.encode import encoded
-from app.pictures.layout import Layout, chosen_format, layout_of
+from app.pictures.layout import Layout
 from app.pictures.limits import limits_of
 from app.pictures.picture import SLICE_ROWS, Picture, Pixels
 from app.pictures.postprocess import Postprocessor, postprocessed
@@ -211,10 +211,7 @@ class UpscaleService:
     ) -> AsyncIterator[Answer]:
         options, plan = work.options, work.plan
         note_work(picture, work)
-        form = chosen_format(options.formats, picture, bits=options.bits)
-        layout = layout_of(
-            picture, form, height=plan.height, width=plan.width, bits=options.bits, quality=options.quality
-        )
+        layout = work.layout(picture)
         async with AsyncExitStack() as scope:
             stopwatch.submitted()
             upscaled, progress = rows_of(picture.planes), partial(float, 1)
@@ -223,21 +220,18 @@ class UpscaleService:
                 ticket = await scope.enter_async_context(self.scheduler.submit(job, room.reservation))
                 upscaled, progress = stopwatch.rows(ticket), partial(_progress, ticket)
             rows = self.rows(upscaled, picture, work, layout, room.pools.codecs)
-            encoder = room.pools.encoder(form)
-            pieces = stopwatch.file(
-                encoded(rows, layout, form, encoder, quality=options.quality, compression=options.compression)
-            )
+            pieces = stopwatch.file(encoded(rows, layout, room.pools.encoder(layout.format)))
             try:
                 async with aclosing(pieces):
                     yield Answer(
                         pieces=pieces,
-                        format=form,
+                        format=layout.format,
                         model=work.model,
                         width=plan.width,
                         height=plan.height,
                         frames=picture.frames,
                         left_out=layout.left_out,
-                        upload_format=options.other_format(header, form),
+                        upload_format=options.other_format(header, layout.format),
                         timings_s=stopwatch.timings_s,
                         progress=progress,
                     )

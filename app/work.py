@@ -10,7 +10,8 @@ from app.errors import TooLarge
 from app.library.network import ModelInfo
 from app.options import UpscaleOptions
 from app.pictures.decode import Header
-from app.pictures.layout import AnswerFormat
+from app.pictures.layout import AnswerFormat, Layout, chosen_format, layout_of
+from app.pictures.picture import Picture
 from app.sizing import Plan, Urgency, sample_bytes
 
 BUCKET_STEP_PX = 32
@@ -77,6 +78,19 @@ class Work:
         sides: tuple[int, ...] = tuple(-(-side // BUCKET_STEP_PX) * BUCKET_STEP_PX for side in (height, width))
         padded_px = turns * planes * sides[0] * sides[1]
         return job(cost_px=padded_px, bucket=(*sides, turns, edges), padding_px=padded_px - px)
+
+    def layout(self, picture: Picture) -> Layout:
+        """Return the layout of the answer to a picture, in the best of the formats."""
+        options, plan = self.options, self.plan
+        return layout_of(
+            picture,
+            chosen_format(options.formats, picture, bits=options.bits),
+            height=plan.height,
+            width=plan.width,
+            bits=options.bits,
+            quality=options.quality,
+            compression=options.compression,
+        )
 
     def fitted(self, header: Header, max_bytes: int) -> tuple[Self, int]:
         """Return the work with the formats that there is memory for, and an upper bound on what it takes.

@@ -9,13 +9,12 @@ import numpy
 from numpy.typing import NDArray
 
 from app.pictures.encode import PNG, png_layout
-from app.pictures.layout import AnswerFormat, Layout
+from app.pictures.layout import Layout
 from app.pictures.picture import Pixels
 from app.pictures.webp import webp_file
 from app.pictures.webp_animation import webp_animation
 from app.png import animation as apng
 from app.png.animation import EncodedFrame
-from app.png.deflate import Compression
 from app.threads import in_thread
 
 
@@ -28,15 +27,7 @@ class UpscaledFrame:
 
 
 def encoded_animation(
-    frames: AsyncIterable[UpscaledFrame],
-    layout: Layout,
-    form: AnswerFormat,
-    pool: Executor,
-    *,
-    count: int,
-    plays: int,
-    quality: int | None = None,
-    compression: Compression = "fast",
+    frames: AsyncIterable[UpscaledFrame], layout: Layout, pool: Executor, *, count: int, plays: int
 ) -> AsyncGenerator[bytes, None]:
     """Encode an animation in pieces: an APNG while its frames arrive, a WebP at the end.
 
@@ -45,33 +36,27 @@ def encoded_animation(
         pool: runs the encoding.
         count: number of frames.
         plays: number of plays; 0 for endless.
-        quality, compression: see `app.pictures.encode.encoded`.
     """
-    if form is PNG:
-        return _apng(frames, layout, pool, count, plays, compression)
-    return _webp(frames, layout, pool, plays, quality)
+    if layout.format is PNG:
+        return _apng(frames, layout, pool, count, plays)
+    return _webp(frames, layout, pool, plays)
 
 
 async def _apng(
-    frames: AsyncIterable[UpscaledFrame],
-    layout: Layout,
-    pool: Executor,
-    count: int,
-    plays: int,
-    compression: Compression,
+    frames: AsyncIterable[UpscaledFrame], layout: Layout, pool: Executor, count: int, plays: int
 ) -> AsyncGenerator[bytes, None]:
     yield apng.head(png_layout(layout), count, plays)
     sequence = 0
-    async for frame in _changes(frames, pool, partial(apng.compressed, compression=compression)):
+    async for frame in _changes(frames, pool, partial(apng.compressed, compression=layout.compression)):
         chunks, sequence = apng.frame_chunks(frame, sequence)
         yield chunks
     yield apng.tail()
 
 
 async def _webp(
-    frames: AsyncIterable[UpscaledFrame], layout: Layout, pool: Executor, plays: int, quality: int | None
+    frames: AsyncIterable[UpscaledFrame], layout: Layout, pool: Executor, plays: int
 ) -> AsyncGenerator[bytes, None]:
-    encode = partial(webp_file, layout=layout.without_metadata(), quality=quality)
+    encode = partial(webp_file, layout=layout.without_metadata())
     changes = [frame async for frame in _changes(frames, pool, encode)]
     yield await in_thread(pool, partial(webp_animation, changes, layout, plays))
 

@@ -3,6 +3,8 @@
 Pillow's encoder has 8 bits only. libvips rewrites EXIF and cannot name colours, so only its pixels are used.
 """
 
+from dataclasses import replace
+
 import numpy
 import pyvips
 
@@ -30,28 +32,27 @@ AVIF = AnswerFormat(
 )
 
 
-def avif_file(pixels: Pixels, layout: Layout, quality: int | None) -> bytes:
+def avif_file(pixels: Pixels, layout: Layout) -> bytes:
     """Encode an answer (H, W, C), without loss where the quality is 100; the colours are never subsampled.
 
     Alpha is always lossless, so clear and solid areas stay as they are.
     """
-    lossless = AVIF.is_lossless(quality)
     samples = _samples(pixels, layout)
     alpha = None
-    if layout.transparent and not lossless:
+    if layout.transparent and not layout.lossless:
         samples, alone = samples[..., :3].copy(), samples.copy()
         alone[..., :3] = 0
-        alpha = _encoded(alone, layout, 100)
-    return avif_with(_encoded(samples, layout, quality), layout.metadata, identity=lossless, alpha=alpha)
+        alpha = _encoded(alone, replace(layout, quality=100))
+    return avif_with(_encoded(samples, layout), layout.metadata, identity=layout.lossless, alpha=alpha)
 
 
-def _encoded(samples: Pixels, layout: Layout, quality: int | None) -> bytes:
+def _encoded(samples: Pixels, layout: Layout) -> bytes:
     image = pyvips.Image.new_from_array(samples)
     file: bytes = image.copy(interpretation="srgb" if layout.bits == 8 else "rgb16").heifsave_buffer(
         compression="av1",
         bitdepth=layout.bits,
-        Q=quality or QUALITY,
-        lossless=AVIF.is_lossless(quality),
+        Q=layout.quality or QUALITY,
+        lossless=layout.lossless,
         effort=EFFORT,
         subsample_mode="off",
         keep="none",

@@ -12,7 +12,6 @@ from app.pictures.jxl import JXL, is_installed, jxl_file
 from app.pictures.layout import AnswerFormat, Layout
 from app.pictures.picture import Pixels
 from app.pictures.webp import WEBP, webp_file
-from app.png.deflate import Compression
 from app.png.encoder import MAX_SIDE_PX, PngLayout, png_pieces
 from app.threads import in_thread
 
@@ -35,13 +34,13 @@ FORMATS: Mapping[str, AnswerFormat] = {form.name: form for form in (PNG, WEBP, J
 SAME: Mapping[str, AnswerFormat] = {"JPEG": JPEG, "MPO": JPEG, "WEBP": WEBP, "AVIF": AVIF, "HEIF": AVIF}
 """Formats of answers to uploads, by Pillow's name; PNG, which loses nothing, for all others."""
 
-ENCODERS: Mapping[str, Callable[[Pixels, Layout, int | None], bytes]] = {
+ENCODERS: Mapping[str, Callable[[Pixels, Layout], bytes]] = {
     "webp": webp_file,
     "jpeg": jpeg_file,
     "avif": avif_file,
     "jxl": jxl_file,
 }
-"""Encoders of whole answers, given a quality."""
+"""Encoders of whole answers."""
 
 
 def writable_formats() -> Sequence[AnswerFormat]:
@@ -76,29 +75,19 @@ def _names(formats: Sequence[AnswerFormat]) -> str:
     return ", ".join(form.name for form in formats)
 
 
-def encoded(
-    rows: AsyncIterable[Pixels],
-    layout: Layout,
-    form: AnswerFormat,
-    pool: Executor,
-    *,
-    quality: int | None = None,
-    compression: Compression = "fast",
-) -> AsyncGenerator[bytes, None]:
+def encoded(rows: AsyncIterable[Pixels], layout: Layout, pool: Executor) -> AsyncGenerator[bytes, None]:
     """Encode an answer in pieces: a PNG while its rows arrive, other formats at the end.
 
     Args:
         rows: of the layout, in order.
         pool: runs the encoding; that of a whole file cannot be stopped once it runs.
-        quality: 1 to 100; no loss at 100, apart from JPEG, and in WebP by default.
-        compression: of a PNG.
     """
-    if form is PNG:
-        return png_pieces(png_layout(layout, compression), rows, pool)
-    return _whole(rows, layout, form, pool, quality)
+    if layout.format is PNG:
+        return png_pieces(png_layout(layout), rows, pool)
+    return _whole(rows, layout, pool)
 
 
-def png_layout(layout: Layout, compression: Compression = "fast") -> PngLayout:
+def png_layout(layout: Layout) -> PngLayout:
     """Return the header and metadata of a PNG."""
     metadata = layout.metadata
     return PngLayout(
@@ -112,12 +101,10 @@ def png_layout(layout: Layout, compression: Compression = "fast") -> PngLayout:
         dpi=metadata.dpi,
         colours=[(kind, metadata.colours[kind]) for kind in SIZES if kind in metadata.colours],
         texts=metadata.texts,
-        compression=compression,
+        compression=layout.compression,
     )
 
 
-async def _whole(
-    rows: AsyncIterable[Pixels], layout: Layout, form: AnswerFormat, pool: Executor, quality: int | None
-) -> AsyncGenerator[bytes, None]:
+async def _whole(rows: AsyncIterable[Pixels], layout: Layout, pool: Executor) -> AsyncGenerator[bytes, None]:
     picture = await layout.whole(rows)
-    yield await in_thread(pool, partial(ENCODERS[form.name], picture, layout, quality))
+    yield await in_thread(pool, partial(ENCODERS[layout.format.name], picture, layout))

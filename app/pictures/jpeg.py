@@ -29,7 +29,7 @@ JPEG = AnswerFormat(
 )
 
 
-def jpeg_file(pixels: Pixels, layout: Layout, quality: int | None) -> bytes:
+def jpeg_file(pixels: Pixels, layout: Layout) -> bytes:
     """Encode an answer (H, W, C); the colours are never subsampled."""
     metadata = layout.metadata
     options: dict[str, object] = {"exif": EXIF_NAME + metadata.exif} if metadata.exif else {}
@@ -39,7 +39,7 @@ def jpeg_file(pixels: Pixels, layout: Layout, quality: int | None) -> bytes:
     Image.fromarray(pixels[..., 0] if layout.grey else pixels).save(
         file,
         "jpeg",
-        quality=quality or QUALITY,
+        quality=layout.quality or QUALITY,
         subsampling="4:4:4",
         icc_profile=metadata.icc_profile,
         **options,

@@ -46,7 +46,7 @@ def is_installed() -> bool:
     return False
 
 
-def jxl_file(pixels: Pixels, layout: Layout, quality: int | None) -> bytes:
+def jxl_file(pixels: Pixels, layout: Layout) -> bytes:
     """Encode an answer (H, W, C), without loss where the quality is 100."""
     metadata = layout.metadata
     options = {"exif": TIFF_OFFSET + metadata.exif} if metadata.exif else {}
@@ -55,8 +55,8 @@ def jxl_file(pixels: Pixels, layout: Layout, quality: int | None) -> bytes:
     Image.fromarray(pixels[..., 0] if layout.channels == 1 else pixels).save(
         file,
         "JXL",
-        lossless=JXL.is_lossless(quality),
-        quality=quality or QUALITY,
+        lossless=layout.lossless,
+        quality=layout.quality or QUALITY,
         effort=EFFORT,
         num_threads=0,
         **options,

@@ -11,6 +11,7 @@ from app.pictures.colours import CICP, NAMES, Colours, is_narrow_range, lost_col
 from app.pictures.exif import read_exif
 from app.pictures.icc import Space, profile_for
 from app.pictures.picture import Metadata, Picture, Pixels
+from app.png.deflate import Compression
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +66,6 @@ class AnswerFormat:
         """Return True if it allows pictures of this size."""
         return max(height, width) <= self.max_side_px and (self.max_px is None or height * width <= self.max_px)
 
-    def is_lossless(self, quality: int | None) -> bool:
-        """Return True if its pixels are those of the answer."""
-        return self.lossless_at is None or quality in self.lossless_at
-
     def held_colours(self, colours: Colours) -> Set[bytes]:
         """Return the descriptions of colours that it holds."""
         is_narrow = CICP in colours and is_narrow_range(colours[CICP])
@@ -88,8 +85,9 @@ class AnswerFormat:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """The size, channels and metadata of an answer."""
+    """The file of an answer: its format, size, channels, quality and metadata."""
 
+    format: AnswerFormat
     width: int
     height: int
     grey: bool
@@ -97,8 +95,10 @@ class Layout:
     bits: int
     """Bits of each sample in the file. Rows have 8 or 16; in between, they are scaled down from 16."""
     metadata: Metadata
-    fills_clear: bool = False
-    """Clear pixels have the colour of those around them, as a lossy encoder mixes it into edges; otherwise 0."""
+    quality: int | None = None
+    """1 to 100; no loss at 100, apart from JPEG, and in WebP by default."""
+    compression: Compression = "fast"
+    """Effort of the compression of a PNG."""
     left_out: tuple[str, ...] = ()
     """Names of properties of the upload that the answer's format cannot hold."""
 
@@ -106,6 +106,16 @@ class Layout:
     def channels(self) -> int:
         """1 grey, 2 grey with alpha, 3 RGB, 4 RGBA."""
         return (1 if self.grey else 3) + (1 if self.transparent else 0)
+
+    @property
+    def lossless(self) -> bool:
+        """True if the pixels of the file are those of the answer."""
+        return self.format.lossless_at is None or self.quality in self.format.lossless_at
+
+    @property
+    def fills_clear(self) -> bool:
+        """Clear pixels have the colour of those around them, as a lossy encoder mixes it into edges; otherwise 0."""
+        return not self.lossless
 
     def without_metadata(self) -> "Layout":
         """Return a layout of the pixels alone."""
@@ -158,6 +168,7 @@ def layout_of(
     width: int,
     bits: int | None = None,
     quality: int | None = None,
+    compression: Compression = "fast",
 ) -> Layout:
     """Return the layout of an answer: everything of the picture that its format can hold.
 
@@ -166,18 +177,20 @@ def layout_of(
     Args:
         form: allows the size.
         bits: wanted depth; None for the picture's.
-        quality: see `app.pictures.encode.encoded`.
+        quality, compression: see `Layout`.
     """
     wanted = bits or picture.depth
     metadata = _metadata(picture, form)
     return Layout(
+        format=form,
         width=width,
         height=height,
         grey=picture.grey,
         transparent=picture.transparent and form.transparent,
         bits=form.depth(wanted),
         metadata=metadata,
-        fills_clear=not form.is_lossless(quality),
+        quality=quality,
+        compression=compression,
         left_out=tuple(_left_out(picture, form, wanted, metadata)),
     )
 

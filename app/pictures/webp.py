@@ -24,15 +24,15 @@ LOSSLESS_EFFORT = 50
 """Effort of libwebp to make a lossless file smaller, 0 to 100."""
 
 
-def webp_file(pixels: Pixels, layout: Layout, quality: int | None) -> bytes:
+def webp_file(pixels: Pixels, layout: Layout) -> bytes:
     """Encode an answer (H, W, C), without loss where no quality is given, or 100."""
     metadata = layout.metadata
     options: dict[str, object] = {"exif": EXIF_NAME + metadata.exif} if metadata.exif else {}
     options |= {"xmp": metadata.xmp} if metadata.xmp else {}
     options |= {"icc_profile": metadata.icc_profile} if metadata.icc_profile else {}
-    lossless = WEBP.is_lossless(quality)
+    quality = LOSSLESS_EFFORT if layout.lossless else layout.quality
     file = io.BytesIO()
     Image.fromarray(pixels[..., 0] if layout.channels == 1 else pixels).save(
-        file, "webp", lossless=lossless, quality=LOSSLESS_EFFORT if lossless else quality, **options
+        file, "webp", lossless=layout.lossless, quality=quality, **options
     )
     return file.getvalue()

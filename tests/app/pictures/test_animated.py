@@ -27,7 +27,7 @@ async def times_of(form: str, *durations_ms: float) -> list[float]:
             yield UpscaledFrame(pixels=numpy.full((4, 4, 3), 40 * number, numpy.uint8), duration_ms=duration_ms)
 
     with ThreadPoolExecutor(1) as pool:
-        parts = encoded_animation(frames(), layout, FORMATS[form], pool, count=len(durations_ms), plays=0)
+        parts = encoded_animation(frames(), layout, pool, count=len(durations_ms), plays=0)
         file = b"".join([part async for part in parts])
     image, times = Image.open(io.BytesIO(file)), []
     for number in range(len(durations_ms)):

@@ -38,8 +38,8 @@ ANIMATED = {"APNG", "WebP animated", "TIFF of pages", "GIF animated"}
 def answered(picture: Picture, form: str, quality: int | None = None) -> bytes:
     """Return the answer of a network that doubles every pixel."""
     upscaled: Pixels = picture.planes.repeat(2, axis=1).repeat(2, axis=2)
-    size = {"height": 2 * picture.height, "width": 2 * picture.width}
-    layout = layout_of(picture, FORMATS[form], quality=quality, **size)
+    height, width = 2 * picture.height, 2 * picture.width
+    layout = layout_of(picture, FORMATS[form], height=height, width=width, quality=quality)
     finish = Postprocessor(picture, 2, layout)
 
     async def rows() -> AsyncIterator[Pixels]:
@@ -48,8 +48,7 @@ def answered(picture: Picture, form: str, quality: int | None = None) -> bytes:
 
     async def whole() -> bytes:
         with ThreadPoolExecutor(1) as pool:
-            pieces = answer_pieces(rows(), layout, FORMATS[form], pool, quality=quality)
-            return b"".join([piece async for piece in pieces])
+            return b"".join([piece async for piece in answer_pieces(rows(), layout, pool)])
 
     return asyncio.run(whole())
 
