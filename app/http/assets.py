@@ -10,7 +10,7 @@ from pathlib import Path
 from fastapi import Request, Response
 
 from app.http.conditional import etag_of, unchanged
-from app.http.fields import split
+from app.http.fields import members
 
 STATIC = Path(__file__).parent / "static"
 """Folder of static files: one subfolder per page, and one per package copied from npm."""
@@ -128,7 +128,7 @@ def _served(folder: Path) -> Mapping[str, bytes]:
 
 
 def _accepts_gzip(request: Request) -> bool:
-    codings = split(",".join(request.headers.getlist("accept-encoding")), ",")
+    codings = members(request.headers, "accept-encoding")
     return any(coding.replace(" ", "").lower() in ("gzip", "gzip;q=1", "gzip;q=1.0") for coding in codings)
 
 

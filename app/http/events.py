@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from fastapi import Request, Response
 
 from app.errors import NoSuchJob
+from app.http.fields import whole_number
 from app.http.middleware.paths import prefix_of
 from app.http.streaming import ClosedStream
 from app.jobs.job import ENDED, JobState, StoredJob
@@ -17,15 +18,9 @@ PING_S = 15.0
 RECONNECT_MS = 1000
 
 
-def last_event_id(request: Request) -> int | None:
-    """Return `Last-Event-ID`, the id of the last event that the caller has seen, if any."""
-    value = request.headers.get("last-event-id", "")
-    return int(value) if value.isdecimal() and value.isascii() and len(value) < 10 else None
-
-
 def event_stream(jobs: JobService, job: StoredJob, request: Request) -> Response:
     """Return the stream of a job's events; 204, which stops reconnecting, if the caller has seen the last one."""
-    seen = last_event_id(request)
+    seen = whole_number(request.headers.get("last-event-id", ""))
     if job.state in ENDED and seen is not None and seen >= job.version:
         return Response(status_code=204)
     return ClosedStream(

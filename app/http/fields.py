@@ -5,7 +5,9 @@ checked.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+
+from starlette.datastructures import Headers
 
 _TOKENS = {
     # Possessive quantifiers: an unterminated string is read to the end once, without backtracking.
@@ -28,6 +30,22 @@ def split(value: str, separator: str) -> Iterator[str]:
         else:
             member.append(token)
     yield "".join(member).strip()
+
+
+def members(headers: Headers, name: str) -> list[str]:
+    """Return the members of a list, which may be in several fields of one name."""
+    return [member for value in headers.getlist(name) for member in split(value, ",")]
+
+
+def preferences(headers: Headers) -> Mapping[str, str]:
+    """Return the values of the caller's preferences by name (RFC 7240); where one is repeated, the first counts."""
+    found = [parameter(next(split(member, ";"))) for member in members(headers, "prefer")]
+    return dict(reversed(found))
+
+
+def whole_number(value: str) -> int | None:
+    """Read a whole number of up to nine digits; None for anything else."""
+    return int(value) if value.isdecimal() and value.isascii() and len(value) < 10 else None
 
 
 def parameter(text: str) -> tuple[str, str]:

@@ -13,7 +13,6 @@ from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 from app.admission import UploadReservation
 from app.errors import BadRequest
 from app.http.accept import of_result
-from app.http.fields import parameter, split
 from app.http.parameters import Parameters
 from app.http.upload import FORM, UploadLimits, media_type, read_body, read_upload
 from app.jobs.outbox import DEFAULT_EVENTS, EVENTS
@@ -178,12 +177,6 @@ def _submission(
         trace=record.trace_headers,
         request_id=record.id,
     )
-
-
-def prefers_async(request: Request) -> bool:
-    """Return True if the caller prefers not to wait: `Prefer: respond-async` (RFC 7240)."""
-    members = split(",".join(request.headers.getlist("prefer")), ",")
-    return any(parameter(next(split(member, ";")))[0] == "respond-async" for member in members)
 
 
 def _idempotency_key(request: Request) -> str:

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
-from app.http.fields import parameter, split
+from app.http.fields import members, parameter, split
 from app.telemetry.metrics import Metrics
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
@@ -30,7 +30,7 @@ def metrics_routes(metrics: Metrics) -> APIRouter:
 
 def _accepts_open_metrics(request: Request) -> bool:
     # Checked here because prometheus_client raises TypeError for a version that is not a number.
-    for member in split(",".join(request.headers.getlist("accept")), ","):
+    for member in members(request.headers, "accept"):
         media_type, *parameters = split(member, ";")
         version = dict(map(parameter, parameters)).get("version", "1.0.0")
         if (media_type.lower(), version) == ("application/openmetrics-text", "1.0.0"):

@@ -11,10 +11,11 @@ from starlette.requests import ClientDisconnect
 from app.answer import Answer
 from app.errors import Unprocessable
 from app.http.endpoints.submit import accepted, submit
+from app.http.fields import preferences
 from app.http.openapi import APPLIED, IDEMPOTENCY_KEY, PICTURE_HEADERS, PREFER, SUBMIT, problems
 from app.http.receiving import BINARY, check_given_once, pictures_in, request_scope, upload_limits
 from app.http.results import disposition
-from app.http.submission import JobParameters, prefers_async
+from app.http.submission import JobParameters
 from app.http.upload import FORM, media_type, read_upload
 from app.jobs.file_names import name_of_result
 from app.lifecycle import Lifecycle
@@ -60,7 +61,7 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
 
         With `Prefer: respond-async` it becomes a job, which alone has webhooks and an Idempotency-Key.
         """
-        if prefers_async(request):
+        if "respond-async" in preferences(request.headers):
             response = await submit(life, request, query, scope, one_picture=True)
             response.status_code = 202  # even if the job was accepted before: 200 means a picture
             response.headers["Preference-Applied"] = "respond-async"

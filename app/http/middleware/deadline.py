@@ -2,13 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import DeadlinePassed
-from app.http.fields import parameter, split
+from app.http.fields import preferences, whole_number
 from app.http.problems import answer_to
 
 SLACK_S = 0.1
@@ -38,7 +37,7 @@ class DeadlineMiddleware:
         if scope["type"] != "http" or not scope["path"].startswith(self._below):
             await self._app(scope, receive, send)
             return
-        preferred_s = preferred_wait_s(Headers(scope=scope).getlist("prefer"))
+        preferred_s = whole_number(preferences(Headers(scope=scope)).get("wait", ""))
         wait_s = self._default_s if preferred_s is None else min(preferred_s, self._max_s)
         limit = asyncio.timeout(wait_s + SLACK_S)
         state = scope.setdefault("state", {})
@@ -66,13 +65,3 @@ class DeadlineMiddleware:
                 raise  # another timeout; or the answer has begun, so the connection is reset
             late = DeadlinePassed(f"the answer was not ready within {wait_s:g} s; allow more, or try again later")
             await answer_to(late)(scope, receive, send_applied)
-
-
-def preferred_wait_s(fields: Iterable[str]) -> int | None:
-    """Return the seconds of the first preference `wait` in all `Prefer` fields; None unless it is a whole number."""
-    for field in fields:
-        for preference in split(field, ","):
-            name, value = parameter(next(split(preference, ";")))
-            if name == "wait":
-                return int(value) if value.isdecimal() and value.isascii() and len(value) < 10 else None
-    return None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.http.fields import parameter, split
+from app.http.fields import members, parameter, split
 from app.lists import Network
 from app.settings import PREFIX_PATTERN
 
@@ -51,8 +51,8 @@ class ForwardedMiddleware:
     def _caller(self, headers: Headers, peer: str, scheme: str) -> Mapping[str, object]:
         """Return the address and the scheme of the caller, as keys of the scope."""
         elements = _elements(headers)
-        known = _members(headers, "x-forwarded-for")
-        protocols = _members(headers, "x-forwarded-proto")
+        known = members(headers, "x-forwarded-for")
+        protocols = members(headers, "x-forwarded-proto")
         element, listed = self._hop([e.get("for", "") for e in elements], peer), self._hop(known, peer)
         addresses = {hop[0] for hop in (element, listed) if hop}
         if len(addresses) != 1:
@@ -101,15 +101,10 @@ def address_of(node: str) -> str | None:
 
 def prefix_in(headers: Headers) -> str:
     """Return the prefix that proxies have removed, the outermost one's first; empty if none."""
-    prefix = "".join(member.rstrip("/") for member in _members(headers, "x-forwarded-prefix"))
+    prefix = "".join(member.rstrip("/") for member in members(headers, "x-forwarded-prefix"))
     return prefix if len(prefix) <= MAX_PREFIX_CHARS and re.fullmatch(PREFIX_PATTERN, prefix) else ""
-
-
-def _members(headers: Headers, name: str) -> list[str]:
-    values = headers.getlist(name)
-    return list(split(",".join(values), ",")) if values else []
 
 
 def _elements(headers: Headers) -> list[Mapping[str, str]]:
     """Return the elements of `Forwarded` (RFC 7239), one per hop."""
-    return [dict(map(parameter, split(element, ";"))) for element in _members(headers, "forwarded")]
+    return [dict(map(parameter, split(element, ";"))) for element in members(headers, "forwarded")]

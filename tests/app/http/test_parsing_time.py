@@ -23,9 +23,9 @@ from app.errors import ServiceError
 from app.http.accept import accepted_formats
 from app.http.application import create_app
 from app.http.endpoints.metrics import _accepts_open_metrics
+from app.http.fields import preferences
 from app.http.form import Form, check_encoding
 from app.http.middleware.context import ACCEPTED_ID
-from app.http.middleware.deadline import preferred_wait_s
 from app.http.middleware.entrance import MAX_HEAD_BYTES
 from app.http.parameters import Parameters
 from app.http.receiving import check_given_once
@@ -96,7 +96,7 @@ def read_disposition(value: str) -> None:
 
 
 READERS: dict[str, Callable[[str], object]] = {
-    "Prefer": lambda value: preferred_wait_s([value]),
+    "Prefer": lambda value: preferences(request_with(prefer=value).headers),
     "Accept": accepted_formats,
     "Accept of a scraper": lambda value: _accepts_open_metrics(request_with(accept=value)),
     "Content-Type": form_of,
