@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy
 
@@ -12,9 +13,9 @@ from app.pictures.png_chunks import MetadataRule, PngChunks
 from model.pictures import reading
 from model.pictures.errors import Damaged, NotAccepted, OverLimit, PictureError
 from model.pictures.limits import Limits
-from model.pictures.picture_file import FilePicture, Header
+from model.pictures.picture_file import Header
 from model.pictures.reading import SUFFIXES, prepare_decoders
-from model.pictures.samples import turned
+from model.pictures.samples import Samples, turned
 
 __all__ = ["SUFFIXES", "Header", "decode", "prepare_decoders", "read_header"]
 
@@ -51,7 +52,21 @@ def decode(upload: bytes, limits: Limits, metadata: MetadataRule = "keep") -> Pi
     with answered():
         chunks = PngChunks(max_text_bytes=limits.max_metadata_bytes, rule=metadata)
         file = reading.read(upload, limits, chunks.reads)
-        return _upright(file, upload, limits, metadata, chunks)
+        picture = upright(file.samples, file.orientation)
+        limits.check_width(picture.width)
+        kept = metadata_of(file, upload, metadata, chunks)
+        return replace(picture, file_bits=file.bits, metadata=kept, frames=file.frames)
+
+
+def upright(samples: Samples, orientation: int) -> Picture:
+    """Make an upright picture of samples, which are turned by EXIF's orientation."""
+    colour, alpha = turned(samples.colour, orientation), samples.alpha
+    if alpha is None or int(alpha.min()) == max_level(alpha):
+        planes = numpy.ascontiguousarray(colour[None])
+    else:
+        planes = planes_of(colour, turned(alpha, orientation))
+    neutral = samples.grey or is_neutral(samples.colour, alpha)
+    return Picture(planes=planes, grey=samples.grey, neutral=neutral, bits=8 * planes.itemsize)
 
 
 @contextmanager
@@ -63,23 +78,3 @@ def answered() -> Iterator[None]:
         raise ANSWERS[type(error)](str(error)) from error
     except MemoryError as error:
         raise Unavailable("there is no memory for this picture now; try again later, or send a smaller one") from error
-
-
-def _upright(file: FilePicture, upload: bytes, limits: Limits, rule: MetadataRule, chunks: PngChunks) -> Picture:
-    samples = file.samples
-    pixels, alpha = turned(samples.colour, file.orientation), samples.alpha
-    limits.check_width(pixels.shape[1])
-    if alpha is None or int(alpha.min()) == max_level(alpha):
-        planes = numpy.ascontiguousarray(pixels[None])
-    else:
-        planes = planes_of(pixels, turned(alpha, file.orientation))
-    bits = 8 if planes.dtype == numpy.uint8 else 16
-    return Picture(
-        planes=planes,
-        grey=samples.grey,
-        neutral=samples.grey or is_neutral(samples.colour, alpha),
-        bits=bits,
-        file_bits=file.bits,
-        metadata=metadata_of(file, upload, rule, chunks),
-        frames=file.frames,
-    )

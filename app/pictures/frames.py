@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy
 
-from app.pictures.decode import answered, decode
-from app.pictures.picture import Metadata, Picture, is_neutral, max_level, planes_of
+from app.pictures.decode import answered, decode, upright
+from app.pictures.picture import Metadata, Picture
 from app.pictures.png_chunks import MetadataRule
 from model.pictures.animation import read_frames
 from model.pictures.limits import Limits
-from model.pictures.samples import Samples, turned
+from model.pictures.samples import Samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def decode_animation(upload: bytes, limits: Limits, metadata: MetadataRule) -> A
             digest = _digest(frame.samples)
             place = places.setdefault(digest, len(pictures))
             if place == len(pictures):
-                pictures.append(_picture(frame.samples, found.orientation))
+                pictures.append(upright(frame.samples, found.orientation))
             if shown and shown[-1].picture == place:
                 shown[-1] = replace(shown[-1], duration_ms=shown[-1].duration_ms + frame.duration_ms)
             else:
@@ -74,13 +74,3 @@ def _digest(samples: Samples) -> bytes:
     if samples.alpha is not None:
         digest.update(numpy.ascontiguousarray(samples.alpha).data)
     return digest.digest()
-
-
-def _picture(samples: Samples, orientation: int) -> Picture:
-    colour, alpha = turned(samples.colour, orientation), samples.alpha
-    if alpha is None or int(alpha.min()) == max_level(alpha):
-        planes = numpy.array(colour[None])
-    else:
-        planes = planes_of(colour, turned(alpha, orientation))
-    neutral = samples.grey or is_neutral(samples.colour, alpha)
-    return Picture(planes=planes, grey=samples.grey, neutral=neutral, bits=8)
