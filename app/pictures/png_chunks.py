@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from app.pictures.colours import CICP, SIZES, has_effect
-from model.pictures.png_structure import Chunk
+from model.pictures.png_structure import TEXTS, Chunk, keeps_orientation
 
 MetadataRule = Literal["keep", "keep-gps", "strip"]
 """Keep everything but the location, keep everything, or keep only the colour profile."""
@@ -22,10 +22,6 @@ MAX_EXPANSION = 1032
 
 Text = tuple[bytes, bytes]
 """Kind and content of a text chunk."""
-
-TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-DECODED_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
-"""Beginnings of text chunks that are read as metadata: XMP, and EXIF as written by ImageMagick."""
 
 KEYWORD = re.compile(rb"[\x21-\x7e\xa1-\xff](?:[\x20-\x7e\xa1-\xff]{0,77}[\x21-\x7e\xa1-\xff])?")
 ABOUT_THE_FILE = re.compile(rb":|Raw profile type", re.IGNORECASE)
@@ -55,21 +51,19 @@ class PngChunks:
     def __post_init__(self) -> None:
         self._to_inflate = INFLATED_FACTOR * self.max_text_bytes
 
-    def reads(self, chunk: Chunk, colour_type: int) -> bool:
+    def reads(self, chunk: Chunk) -> bool:
         """Collect an optional chunk, or return True for one that the decoder reads."""
-        start = bytes(chunk.body[:81])
+        if keeps_orientation(chunk):  # EXIF and XMP
+            return True
         if chunk.kind == b"iCCP":
             is_first, self._has_profile = not self._has_profile, True
-            return is_first and start.partition(b"\0")[2][:1] == b"\0"  # the only compression method
+            return is_first and bytes(chunk.body[:81]).partition(b"\0")[2][:1] == b"\0"  # the only compression method
         if SIZES.get(chunk.kind) == len(chunk.body):
             self._add_colours(chunk.kind, bytes(chunk.body))
             return False
         if chunk.kind in TEXTS:
-            if start.startswith(DECODED_TEXTS):
-                return True
             self._add_text(chunk)
-            return False
-        return chunk.kind == b"eXIf" or (chunk.kind == b"pHYs" and len(chunk.body) == 9)
+        return chunk.kind == b"pHYs" and len(chunk.body) == 9
 
     def _add_colours(self, kind: bytes, body: bytes) -> None:
         if kind != CICP or has_effect(body):

@@ -59,7 +59,7 @@ def _of_png(file: bytes, limits: Limits) -> Frames:
     return Frames(frames=_checked(frames, "PNG"), plays=plays, orientation=orientation_of(image))
 
 
-def _animates(chunk: Chunk, colour_type: int) -> bool:
+def _animates(chunk: Chunk) -> bool:
     return chunk.kind in (b"acTL", b"fcTL", b"fdAT")
 
 

@@ -33,7 +33,6 @@ class PngHeader:
     size: tuple[int, int]
     """Width and height."""
     bits: int
-    colour_type: int
     has_transparent_colour: bool
     frames: int
     still: bytes
@@ -58,8 +57,8 @@ class Chunk:
         return self.place + 12 + len(self.body)
 
 
-Keeps = Callable[[Chunk, int], bool]
-"""A function of an optional chunk and the colour type: true if the chunk is used."""
+Keeps = Callable[[Chunk], bool]
+"""Returns True for an optional chunk that is used."""
 
 
 def png_header(upload: bytes, limits: Limits, keeps: Keeps, *, whole: bool = True) -> PngHeader:
@@ -107,7 +106,6 @@ def png_header(upload: bytes, limits: Limits, keeps: Keeps, *, whole: bool = Tru
     return PngHeader(
         size=size,
         bits=bits,
-        colour_type=colour_type,
         has_transparent_colour=b"tRNS" in kinds and colour_type != 3,
         frames=max(1, frames) if animated else 1,
         still=_without(upload, dropped),
@@ -120,7 +118,7 @@ def announces_animation(chunk: Chunk) -> bool:
     return valid and 0 < int.from_bytes(chunk.body[:4]) < 2**31
 
 
-def keeps_orientation(chunk: Chunk, colour_type: int) -> bool:
+def keeps_orientation(chunk: Chunk) -> bool:
     """Return True if an optional chunk may hold the orientation: EXIF, or XMP."""
     return chunk.kind == b"eXIf" or (chunk.kind in TEXTS and bytes(chunk.body[:81]).startswith(ORIENTING_TEXTS))
 
@@ -135,7 +133,7 @@ def _is_shown(chunk: Chunk, colour_type: int, keeps: Keeps) -> bool:
         return len(chunk.body) <= 3 * MAX_COLOURS
     if chunk.kind == b"tRNS":
         return len(chunk.body) in TRANSPARENT_COLOUR_BYTES.get(colour_type, ())
-    return _is_critical(chunk.kind) or (chunk.sound and keeps(chunk, colour_type))
+    return _is_critical(chunk.kind) or (chunk.sound and keeps(chunk))
 
 
 def _is_first(chunk: Chunk, keywords: set[bytes]) -> bool:

@@ -217,7 +217,7 @@ def test_texts_that_do_not_decompress_are_inspected_only_up_to_a_number() -> Non
     seen = []
     chunks = PngChunks(max_text_bytes=10**6)
     for text in (*(broken,) * MAX_TEXTS, PARAMETERS):
-        chunks.reads(chunk_of(text), 2)
+        chunks.reads(chunk_of(text))
         seen.append(chunks.texts_left_out)
     assert seen == [False] * MAX_TEXTS + [True]
     assert chunks.texts == []
@@ -229,21 +229,21 @@ def test_texts_that_are_not_kept_are_decompressed_only_up_to_a_number_of_bytes(d
     data = large.compress(bytes(100_000)) + large.flush(zlib.Z_FULL_FLUSH) + damage
     chunks = PngChunks(max_text_bytes=90_000 if not damage else 110_000)
     for _ in range(3):
-        chunks.reads(chunk_of(chunk(b"zTXt", b"workflow\0\0" + data)), 2)
-    chunks.reads(chunk_of(PARAMETERS), 2)
+        chunks.reads(chunk_of(chunk(b"zTXt", b"workflow\0\0" + data)))
+    chunks.reads(chunk_of(PARAMETERS))
     small = chunk(b"zTXt", b"workflow\0\0" + zlib.compress(b"small"))
-    chunks.reads(chunk_of(small), 2)
+    chunks.reads(chunk_of(small))
     assert [body[:8] for _, body in chunks.texts] == [b"paramete", b"workflow"]
     for _ in range(3):
-        chunks.reads(chunk_of(chunk(b"zTXt", b"workflow\0\0" + data)), 2)
-    chunks.reads(chunk_of(small), 2)
+        chunks.reads(chunk_of(chunk(b"zTXt", b"workflow\0\0" + data)))
+    chunks.reads(chunk_of(small))
     assert len(chunks.texts) == 2
     assert chunks.texts_left_out
 
 
 def test_only_the_first_profile_is_read() -> None:
     chunks, profile = PngChunks(max_text_bytes=0), chunk(b"iCCP", b"a\0\0" + zlib.compress(b"profile"))
-    assert [chunks.reads(chunk_of(profile), 2) for _ in range(3)] == [True, False, False]
+    assert [chunks.reads(chunk_of(profile)) for _ in range(3)] == [True, False, False]
 
 
 def chunk_of(data: bytes) -> Chunk:
