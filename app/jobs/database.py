@@ -21,7 +21,7 @@ class Session(Protocol):
     """One transaction."""
 
     def rows(self, sql: str, **values: object) -> list[Row]:
-        """Run a statement and return its rows."""
+        """Run a statement and return its rows; values that it does not name are ignored."""
 
     def now(self) -> float:
         """Return the time in seconds since 1970, on a clock that all machines share."""

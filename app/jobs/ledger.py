@@ -183,7 +183,7 @@ def check_bytes(session: Session, key_name: str, new_bytes: int, limits: JobLimi
 
 
 def _number(session: Session, sql: str, key_name: str = "") -> int:
-    return int(session.rows(sql, **({"key_name": key_name} if ":key_name" in sql else {}))[0]["n"] or 0)
+    return int(session.rows(sql, key_name=key_name)[0]["n"] or 0)
 
 
 def find(session: Session, job_id: str, key_name: str | None = None) -> StoredJob:

@@ -22,22 +22,21 @@ def page(
         key_name: None for the jobs of all keys.
         before: id; only older jobs are returned.
     """
-    conditions = ["1 = 1"]
-    values: dict[str, object] = {"limit": limit + 1}
-    for name, value, condition in (
-        ("key_name", key_name, "key_name = :key_name"),
-        ("state", state and state.value, "state = :state"),
-        ("before", before or None, "id < :before"),
-    ):
-        if value is not None:
-            conditions.append(condition)
-            values[name] = value
-    where = " and ".join(conditions)
+    where = "1 = 1"
+    if key_name is not None:
+        where += " and key_name = :key_name"
+    if state is not None:
+        where += " and state = :state"
+    if before:
+        where += " and id < :before"
     rows = session.rows(
         f"select jobs.*, (select sum({PICTURE_BYTES} + length(source) + coalesce(length(problem), 0)"
         " + coalesce(length(result), 0)) from pictures where job_id = jobs.id) as size_bytes"
         f" from jobs where {where} order by id desc limit :limit",
-        **values,
+        key_name=key_name,
+        state=state and state.value,
+        before=before,
+        limit=limit + 1,
     )
     fitting = _fitting(rows[:limit])
     return with_pictures(session, fitting), len(fitting) < len(rows)
