@@ -44,7 +44,7 @@ class Keyring:
         """Return the usage of the requests under the key's name; starts from zero after its limits change."""
         usage = self._usages.get(key.name)
         if usage is None or usage.limits != key.limits:
-            usage = self._usages[key.name] = Usage(key.limits, self._clock)
+            usage = self._usages[key.name] = Usage(key, self._clock)
         return usage
 
     def charge(self, name: str, px: int) -> None:

@@ -71,7 +71,7 @@ class Key:
 
 
 class KeysError(Exception):
-    """The text is not a valid key file; says which line is wrong and why."""
+    """The text is not a valid key file, or a line of one; says why."""
 
 
 def parse_keys(text: str) -> list[Key]:
@@ -90,7 +90,7 @@ def parse_keys(text: str) -> list[Key]:
         try:
             key = _parse_line(words)
             _check_with(keys, key)
-        except ValueError as error:
+        except KeysError as error:
             raise KeysError(f"line {number}: {error}") from error
         keys.append(key)
     if not keys:
@@ -121,20 +121,17 @@ def new_key(name: str, options: Sequence[str] = ()) -> tuple[str, str]:
         raise KeysError(f"{name[:70]!r} looks like an option; begin the name with a letter or a digit")
     token = PREFIX + secrets.token_urlsafe(32)
     words = [name, f"sha256:{hashlib.sha256(token.encode()).hexdigest()}", *options]
-    try:
-        _parse_line(words)
-    except ValueError as error:
-        raise KeysError(str(error)) from error
+    _parse_line(words)
     return token, " ".join(words)
 
 
 def _parse_line(words: Sequence[str]) -> Key:
     name, hashed, *options = words if len(words) > 1 else (*words, "")
     if not NAME.fullmatch(name):
-        raise ValueError(f"{name[:70]!r} is not a valid name; use up to 64 letters, digits and . _ -")
+        raise KeysError(f"{name[:70]!r} is not a valid name; use up to 64 letters, digits and . _ -")
     found = HASH.fullmatch(hashed)
     if not found:
-        raise ValueError(f"after the name {name}, write `sha256:` and the 64 lower-case digits of the hash")
+        raise KeysError(f"after the name {name}, write `sha256:` and the 64 lower-case digits of the hash")
     role, limits = Role.CALLER, dict[str, int]()
     for option in options:
         left, _, right = option.partition("=")
@@ -142,20 +139,20 @@ def _parse_line(words: Sequence[str]) -> Key:
             role = Role(right)
         elif left in KeyLimits.__dataclass_fields__:
             if not COUNT.fullmatch(right):
-                raise ValueError(
+                raise KeysError(
                     f"{option[:70]!r}: the value must be a whole number from 1, in digits, such as 60000000"
                 )
             limits[left] = int(right)
         else:
             roles = "|".join(role.value for role in Role)
             numbers = ", ".join(f"{limit}=N" for limit in KeyLimits.__dataclass_fields__)
-            raise ValueError(f"{option[:70]!r} is not an option; the options are role={roles}, {numbers}")
+            raise KeysError(f"{option[:70]!r} is not an option; the options are role={roles}, {numbers}")
     return Key(name=name, digest=bytes.fromhex(found[1]), role=role, limits=KeyLimits(**limits))
 
 
 def _check_with(keys: Iterable[Key], key: Key) -> None:
     for other in keys:
         if hmac.compare_digest(other.digest, key.digest):
-            raise ValueError(f"the hash of {key.name} appears twice; make a new key")
+            raise KeysError(f"the hash of {key.name} appears twice; make a new key")
         if other.name == key.name and (other.role, other.limits) != (key.role, key.limits):
-            raise ValueError(f"another line named {key.name} has other options; lines of one name share them")
+            raise KeysError(f"another line named {key.name} has other options; lines of one name share them")

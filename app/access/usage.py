@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from app.access.keys import Key, KeyLimits
+from app.access.keys import Key
 from app.errors import KeyLimit
 
 MINUTE_S = 60.0
@@ -43,8 +43,9 @@ class TokenBucket:
 class Usage:
     """Usage of one key. Belongs to the event loop."""
 
-    def __init__(self, limits: KeyLimits, clock: Callable[[], float] = time.monotonic) -> None:
-        self.limits = limits
+    def __init__(self, key: Key, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limits = limits = key.limits
+        self._name = key.name
         self.running = 0
         """Requests that were accepted and are not answered yet."""
         self.long_lived = 0
@@ -52,7 +53,7 @@ class Usage:
         self._requests = None if limits.requests_per_minute is None else TokenBucket(limits.requests_per_minute, clock)
         self._px = None if limits.px_per_minute is None else TokenBucket(limits.px_per_minute, clock)
 
-    def begin(self, key: Key) -> None:
+    def begin(self) -> None:
         """Count a new request.
 
         Raises:
@@ -60,14 +61,14 @@ class Usage:
         """
         if self.limits.concurrent is not None and self.running >= self.limits.concurrent:
             raise KeyLimit(
-                f"{self.running} requests of the key {key.name} are running, and its limit is concurrent="
+                f"{self.running} requests of the key {self._name} are running, and its limit is concurrent="
                 f"{self.limits.concurrent}; wait for one to end",
                 retry_after_s=1,
             )
         for limit, allowance in (("requests_per_minute", self._requests), ("px_per_minute", self._px)):
             if allowance is not None and (wait_s := allowance.wait_s()) > 0:
                 raise KeyLimit(
-                    f"the key {key.name} has used up its limit {limit}={getattr(self.limits, limit)}; "
+                    f"the key {self._name} has used up its limit {limit}={getattr(self.limits, limit)}; "
                     f"try again in {math.ceil(wait_s)} s",
                     retry_after_s=math.ceil(wait_s),
                 )
@@ -76,7 +77,7 @@ class Usage:
             self._requests.take(1)
 
     @contextmanager
-    def counting_long_lived(self, key: Key) -> Iterator[None]:
+    def counting_long_lived(self) -> Iterator[None]:
         """Within the block, count a request without a deadline, such as a stream of events.
 
         Raises:
@@ -85,8 +86,8 @@ class Usage:
         most = max(MAX_LONG_LIVED, self.limits.concurrent or 0)
         if self.long_lived >= most:
             raise KeyLimit(
-                f"the key {key.name} lists jobs, watches them or fetches results in {self.long_lived} requests, which "
-                "is the limit; wait for one to end",
+                f"the key {self._name} lists jobs, watches them or fetches results in {self.long_lived} requests, "
+                "which is the limit; wait for one to end",
                 retry_after_s=1,
             )
         self.long_lived += 1

@@ -3,7 +3,6 @@
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext
-from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -69,11 +68,11 @@ class Authorizer:
                 )
             request.state.key = known
             usage = self._keyring.usage(known)
-            request.state.long_lived = partial(usage.counting_long_lived, known)
+            request.state.long_lived = usage.counting_long_lived
             if not counts:
                 yield
                 return
-            usage.begin(known)
+            usage.begin()
             try:
                 yield
             finally:

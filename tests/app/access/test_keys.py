@@ -109,48 +109,48 @@ def test_a_missing_file_stops_the_start(tmp_path: Path) -> None:
         Keyring(tmp_path / "nowhere")
 
 
-def limited(limits: KeyLimits) -> tuple[Key, Usage, Clock]:
+def limited(limits: KeyLimits) -> tuple[Usage, Clock]:
     clock = Clock()
-    return Key(name="shop", digest=b"", limits=limits), Usage(limits, clock), clock
+    return Usage(Key(name="shop", digest=b"", limits=limits), clock), clock
 
 
 def test_a_key_has_a_limit_on_concurrent_requests() -> None:
-    key, usage, _ = limited(KeyLimits(concurrent=2))
-    usage.begin(key)
-    usage.begin(key)
+    usage, _ = limited(KeyLimits(concurrent=2))
+    usage.begin()
+    usage.begin()
     with pytest.raises(KeyLimit, match="2 requests of the key shop are running, and its limit is concurrent=2"):
-        usage.begin(key)
+        usage.begin()
     usage.end(px=1)
-    usage.begin(key)
+    usage.begin()
 
 
 def test_a_key_has_a_limit_on_requests_per_minute_with_retry_after() -> None:
-    key, usage, clock = limited(KeyLimits(requests_per_minute=6))
+    usage, clock = limited(KeyLimits(requests_per_minute=6))
     for _ in range(6):
-        usage.begin(key)
+        usage.begin()
     with pytest.raises(KeyLimit, match=r"shop has used up its limit requests_per_minute=6; try again in 10 s") as late:
-        usage.begin(key)
+        usage.begin()
     assert late.value.retry_after_s == 10
     clock.now_s += 10
-    usage.begin(key)
+    usage.begin()
     with pytest.raises(KeyLimit):
-        usage.begin(key)
+        usage.begin()
     clock.now_s += 3600
     for _ in range(6):
-        usage.begin(key)
+        usage.begin()
     with pytest.raises(KeyLimit):
-        usage.begin(key)
+        usage.begin()
 
 
 def test_a_picture_that_costs_more_than_a_minute_delays_the_next_request() -> None:
-    key, usage, clock = limited(KeyLimits(px_per_minute=1000))
-    usage.begin(key)
+    usage, clock = limited(KeyLimits(px_per_minute=1000))
+    usage.begin()
     usage.end(px=3000)
     with pytest.raises(KeyLimit, match="px_per_minute=1000") as late:
-        usage.begin(key)
+        usage.begin()
     assert late.value.retry_after_s == 121
     clock.now_s += late.value.retry_after_s
-    usage.begin(key)
+    usage.begin()
 
 
 def test_a_file_may_begin_with_a_mark_at_the_start_and_after_a_change(tmp_path: Path) -> None:
