@@ -1,18 +1,33 @@
-"""Read a BMP with bit fields, which give the position of each channel in a pixel, or with 16 bits and none.
+"""Read a BMP that Pillow would misread: with bit fields, with 16 bits, or with a palette that is not compressed.
 
-Pillow reads the other kinds; it would round these down.
+Bit fields give the position of each channel in a pixel; Pillow rounds them down. It misreads some grey palettes, and
+does not support those of 2 bits.
 """
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy
 from numpy.typing import NDArray
 
-from model.pictures.bmp_palette import Palette, has_palette, palette
 from model.pictures.errors import Damaged
 from model.pictures.limits import Limits
 from model.pictures.samples import SLICE_ROWS, Pixels, Samples
+
+FILE_HEADER_BYTES = 14
+CORE_HEADER_BYTES = 12
+"""The oldest header, in which sizes have 16 bits and colours 3 bytes."""
+
+INFO_HEADER_BYTES = 40
+"""The first header with a compression; bit fields follow it."""
+
+V3_HEADER_BYTES = 56
+"""Size of the first header version that always has an alpha mask."""
+
+V5_HEADER_BYTES = 124
+WITH_PROFILE = b"MBED"[::-1]
+"""Size of the only header version that may have a profile, and its colour space field if it does."""
 
 BIT_FIELDS, ALPHA_BIT_FIELDS = 3, 6
 """Values of the compression field."""
@@ -26,30 +41,73 @@ MAX_RUN_BYTES = 3
 OF_5_BITS = (0x7C00, 0x3E0, 0x1F, 0)
 """Masks of a file with 16 bits and no masks."""
 
-V3_HEADER_BYTES = 56
-"""Size of the first header version that always has an alpha mask."""
 
-V5_HEADER_BYTES = 124
-WITH_PROFILE = b"MBED"[::-1]
-"""Size of the only header version that may have a profile, and its colour space field if it does."""
+class _Fields(NamedTuple):
+    """The header behind that of the file; its fields are 0 where the file ends before them."""
+
+    header_bytes: int
+    width: int
+    height: int
+    """Negative if the first row in the file is the top one, which is unusual."""
+    planes: int
+    bits: int
+    """Bits of a pixel."""
+    compression: int = 0
+    pixel_bytes: int = 0
+    px_per_m_across: int = 0
+    px_per_m_down: int = 0
+    colours: int = 0
+    """Colours of the palette; 0 for all that the bits can number."""
+
+    @classmethod
+    def of(cls, file: bytes) -> "_Fields":
+        start = file[FILE_HEADER_BYTES : FILE_HEADER_BYTES + INFO_HEADER_BYTES].ljust(INFO_HEADER_BYTES, b"\0")
+        is_core = start.startswith(struct.pack("<I", CORE_HEADER_BYTES))
+        return cls(*struct.unpack_from("<IHHHH" if is_core else "<IiiHHIIiiI", start))
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of a row in the file."""
+        return -(-self.width * self.bits // 32) * 4
+
+    @property
+    def has_bit_fields(self) -> bool:
+        """True for bit fields, or 16 bits and none: then each channel has 5 bits."""
+        named = self.compression in (BIT_FIELDS, ALPHA_BIT_FIELDS) and self.bits in (16, 32)
+        return self.header_bytes >= INFO_HEADER_BYTES and (named or (self.compression, self.bits) == (0, 16))
+
+    @property
+    def has_palette(self) -> bool:
+        """True for a palette that is not compressed."""
+        return self.bits in (1, 2, 4, 8) and self.compression == 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class BitFields:
-    """Header of a BMP with bit fields, or with 16 bits and none."""
+class BmpHeader:
+    """Header of a BMP that is read without Pillow."""
 
-    width: int
-    height: int
-    upside_down: bool
-    """The first row in the file is the top one, which is unusual."""
-    bits: int
-    """Bits of a pixel: 16 or 32."""
-    masks: tuple[int, ...]
-    """Masks of red, green, blue, and alpha if there is any, in a pixel."""
+    fields: _Fields
     begins: int
-    px_per_m: tuple[int, int]
+    """Offset of the pixels."""
+    masks: tuple[int, ...]
+    """Masks of red, green, blue, and alpha if there is any, in a pixel; none where there is a palette."""
     profile: bytes | None
     frames = 1
+
+    @property
+    def width(self) -> int:
+        """Width in px."""
+        return self.fields.width
+
+    @property
+    def height(self) -> int:
+        """Height in px."""
+        return abs(self.fields.height)
+
+    @property
+    def px_per_m(self) -> tuple[int, int]:
+        """Resolution, horizontally and vertically; 0 for none."""
+        return self.fields.px_per_m_across, self.fields.px_per_m_down
 
     @property
     def planes(self) -> int:
@@ -57,63 +115,68 @@ class BitFields:
         return 2 if len(self.masks) == 4 else 1
 
     def samples(self, file: bytes) -> Samples:
-        """Return the samples, in 8 bits. An alpha field in which no bit is set counts as absent."""
-        kind = numpy.dtype("<u2" if self.bits == 16 else "<u4")
-        row_px = -(-self.width * self.bits // 32) * 32 // self.bits
-        stored = numpy.frombuffer(file, kind, self.height * row_px, self.begins).reshape(self.height, row_px)
-        rows = stored[:: 1 if self.upside_down else -1, : self.width]
+        """Return the samples, in 8 bits."""
+        stored = numpy.frombuffer(file, numpy.uint8, self.height * self.fields.row_bytes, self.begins)
+        rows = stored.reshape(self.height, -1)[:: 1 if self.fields.height < 0 else -1]
+        return self._of_bit_fields(rows) if self.masks else self._of_palette(rows, file)
+
+    def _of_bit_fields(self, rows: NDArray[numpy.uint8]) -> Samples:
+        """Return the samples of bit fields. An alpha field in which no bit is set counts as absent."""
+        stored = rows.view("<u2" if self.fields.bits == 16 else "<u4")[:, : self.width]
         pixels = numpy.empty((self.height, self.width, len(self.masks)), numpy.uint8)
         for top in range(0, self.height, SLICE_ROWS):
             some = slice(top, top + SLICE_ROWS)
             for channel, mask in enumerate(self.masks):
-                pixels[some, :, channel] = _levels(rows[some], mask)
+                pixels[some, :, channel] = _levels(stored[some], mask)
         alpha = pixels[..., 3] if len(self.masks) == 4 and pixels[..., 3].any() else None
         return Samples(colour=pixels[..., :3], alpha=alpha, grey=False)
 
+    def _of_palette(self, rows: NDArray[numpy.uint8], file: bytes) -> Samples:
+        bits, colours = self.fields.bits, self._colours(file)
+        shifts = numpy.arange(8 - bits, -1, -bits, dtype=numpy.uint8)
+        numbers = (rows.repeat(8 // bits, axis=1) >> numpy.tile(shifts, rows.shape[1])) & numpy.uint8(2**bits - 1)
+        colour: Pixels = colours[numbers[:, : self.width]]
+        return Samples(colour=colour, alpha=None, grey=bool((colours == colours[:, :1]).all()))
 
-Kind = BitFields | Palette
-"""Header of a BMP that is read without Pillow."""
+    def _colours(self, file: bytes) -> NDArray[numpy.uint8]:
+        """Return the colours (256, 3) of the palette; black where the file has fewer."""
+        table = file[FILE_HEADER_BYTES + self.fields.header_bytes : self.begins]
+        entry_bytes = 3 if self.fields.header_bytes == CORE_HEADER_BYTES else 4
+        most = 2**self.fields.bits
+        number = min(self.fields.colours or most, most, len(table) // entry_bytes)
+        colours = numpy.zeros((256, 3), numpy.uint8)
+        colours[:number] = numpy.frombuffer(table, numpy.uint8, number * entry_bytes).reshape(number, entry_bytes)[
+            :, 2::-1
+        ]
+        return colours
 
 
-def kind_of(file: bytes, limits: Limits) -> Kind | None:
-    """Read the header of a BMP that is not left to Pillow; None for one that is.
+def bmp_header(file: bytes, limits: Limits) -> BmpHeader | None:
+    """Read the header of a BMP; None for one that is left to Pillow.
 
     Raises:
         OverLimit: more than the limits allow.
-        Damaged: it is truncated.
+        Damaged: it is truncated, or has no size.
     """
-    if has_bit_fields(file):
-        return bit_fields(file, limits)
-    return palette(file, limits, profile_of(file, limits)) if has_palette(file) else None
-
-
-def bit_fields(file: bytes, limits: Limits) -> BitFields:
-    """Read the header of a BMP with bit fields, or with 16 bits and none.
-
-    Raises:
-        OverLimit: more than the limits allow.
-        Damaged: it is truncated.
-    """
-    if len(file) < 54:
+    fields = _Fields.of(file)
+    if not fields.has_bit_fields and not fields.has_palette:
+        return None
+    known_bytes = INFO_HEADER_BYTES if fields.has_bit_fields else fields.header_bytes
+    if len(file) < FILE_HEADER_BYTES + known_bytes:
         raise Damaged(f"the BMP file is truncated: it ends at byte {len(file)}, in its header")
-    (begins,) = struct.unpack_from("<I", file, 10)
-    header_bytes, width, height, _, bits, compression = struct.unpack_from("<IiiHHI", file, 14)
-    has_alpha = compression == ALPHA_BIT_FIELDS or header_bytes >= V3_HEADER_BYTES
-    masks = struct.unpack("<4I", file[54:70].ljust(16, b"\0")) if compression else OF_5_BITS
-    limits.check_size(width, abs(height), len(file))
-    row_bytes = -(-width * bits // 32) * 4
-    if width < 1 or not height or begins + row_bytes * abs(height) > len(file):
+    width, height = fields.width, abs(fields.height)
+    limits.check_size(width, height, len(file))
+    begins = int.from_bytes(file[10:14], "little")
+    if width < 1 or not height or begins + fields.row_bytes * height > len(file):
         raise Damaged(f"the BMP file is truncated or corrupt: {width} x {height} px are not in it")
-    return BitFields(
-        width=width,
-        height=abs(height),
-        upside_down=height < 0,
-        bits=bits,
-        masks=masks if has_alpha and masks[3] else masks[:3],
-        begins=begins,
-        px_per_m=struct.unpack_from("<ii", file, 38),
-        profile=profile_of(file, limits),
-    )
+    masks = _masks(file, fields) if fields.has_bit_fields else ()
+    return BmpHeader(fields=fields, begins=begins, masks=masks, profile=profile_of(file, limits))
+
+
+def _masks(file: bytes, fields: _Fields) -> tuple[int, ...]:
+    masks = struct.unpack("<4I", file[54:70].ljust(16, b"\0")) if fields.compression else OF_5_BITS
+    has_alpha = fields.compression == ALPHA_BIT_FIELDS or fields.header_bytes >= V3_HEADER_BYTES
+    return masks if has_alpha and masks[3] else masks[:3]
 
 
 def profile_of(file: bytes, limits: Limits) -> bytes | None:
@@ -131,19 +194,13 @@ def profile_of(file: bytes, limits: Limits) -> bytes | None:
     return file[14 + place : 14 + place + size]
 
 
-def has_bit_fields(file: bytes) -> bool:
-    """Return True if a BMP has bit fields, or 16 bits and none: then each channel has 5 bits."""
-    header_bytes, _, _, _, bits, compression = struct.unpack_from("<IiiHHI", file.ljust(34, b"\0"), 14)
-    named = compression in (BIT_FIELDS, ALPHA_BIT_FIELDS) and bits in (16, 32)
-    return header_bytes >= 40 and (named or (compression, bits) == (0, 16))
-
-
 def without_excess(file: bytes) -> bytes:
     """Return a BMP without more runs than its pixels need: Pillow takes time for each, also where it has no pixel."""
-    begins, header_bytes, width, height, _, _, compression = struct.unpack_from("<IIiiHHI", file.ljust(34, b"\0"), 10)
-    if header_bytes < 40 or compression not in RUNS:
+    fields = _Fields.of(file)
+    if fields.header_bytes < INFO_HEADER_BYTES or fields.compression not in RUNS:
         return file
-    return file[: begins + MAX_RUN_BYTES * (abs(width) + 2) * (abs(height) + 1)]
+    begins = int.from_bytes(file[10:14], "little")
+    return file[: begins + MAX_RUN_BYTES * (abs(fields.width) + 2) * (abs(fields.height) + 1)]
 
 
 def _levels(rows: NDArray[numpy.unsignedinteger], mask: int) -> Pixels:

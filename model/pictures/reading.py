@@ -179,14 +179,14 @@ def _read_tiff(layout: Layout) -> FilePicture:
     )
 
 
-def _unopened(file: bytes, known: str | None, limits: Limits) -> bmp.Kind | gif.GifHeader | None:
+def _unopened(file: bytes, known: str | None, limits: Limits) -> bmp.BmpHeader | gif.GifHeader | None:
     """Read the header of a kind of file that Pillow does not open; None for one that it does."""
     if known == "BMP":
-        return bmp.kind_of(file, limits)
+        return bmp.bmp_header(file, limits)
     return gif.gif_header(file, limits) if known == "GIF" else None
 
 
-def _read_unopened(file: bytes, found: bmp.Kind | gif.GifHeader) -> FilePicture:
+def _read_unopened(file: bytes, found: bmp.BmpHeader | gif.GifHeader) -> FilePicture:
     said = Image.new("1", (1, 1))
     said.info["dpi"] = tuple(per_m * 0.0254 for per_m in found.px_per_m)
     said.info["icc_profile"] = found.profile
