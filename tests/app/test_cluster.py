@@ -1,14 +1,11 @@
 """`python -m app cluster`: its requirements, its number of replicas, and, marked `slow`, a real Ray."""
 
-import asyncio
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 
 import httpx
 import pytest
@@ -17,36 +14,28 @@ import yaml
 from app.settings import Settings, SettingsError
 from tests.app.conftest import encoded, noise, write_tiny_model
 from tests.app.live import until
-from tests.app.test_replicas import free_ports, is_ready, under_load
-
-ROOT = Path(__file__).parents[2]
+from tests.app.processes import ROOT, becomes_ready, free_port, refusal, variables
+from tests.app.test_replicas import under_load
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra `cluster` is not installed")
 
 
-def variables() -> dict[str, str]:
+def variables_of_ray() -> dict[str, str]:
     """Return the variables of docker/cluster.env."""
     lines = (ROOT / "docker" / "cluster.env").read_text(encoding="utf-8").splitlines()
     pairs = (line.split("=", 1) for line in lines if line and not line.startswith("#"))
     return {name: value.strip('"') for name, value in pairs}
 
 
-def refusal(*arguments: str, **settings: str) -> str:
-    command = [sys.executable, "-m", "app", "cluster", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2, done.stderr
-    return done.stderr.splitlines()[-1]
-
-
 @pytest.mark.skipif(find_spec("ray") is not None, reason="the extra `cluster` is installed")
 def test_without_ray_the_command_names_the_extra() -> None:
-    assert "the extra `cluster`" in refusal()
+    assert "the extra `cluster`" in refusal("cluster")
 
 
 def test_pods_of_kuberay_have_the_variables_of_other_nodes() -> None:
     manifest = yaml.safe_load((ROOT / "deploy" / "kuberay" / "kustomization.yaml").read_text(encoding="utf-8"))
     (generated,) = manifest["configMapGenerator"]
-    assert variables().items() <= dict(line.split("=", 1) for line in generated["literals"]).items()
+    assert variables_of_ray().items() <= dict(line.split("=", 1) for line in generated["literals"]).items()
 
 
 @needs_ray
@@ -54,9 +43,9 @@ def test_pods_of_kuberay_have_the_variables_of_other_nodes() -> None:
 def test_the_start_demands_what_keeps_streams_out_of_memory(missing: str) -> None:
     from app.cluster import check_variables
 
-    check_variables(variables())
+    check_variables(variables_of_ray())
     with pytest.raises(SettingsError, match=rf"{missing}=\d must be set on every node"):
-        check_variables({name: value for name, value in variables().items() if name != missing})
+        check_variables({name: value for name, value in variables_of_ray().items() if name != missing})
 
 
 @needs_ray
@@ -123,24 +112,15 @@ def test_there_is_a_replica_for_every_five_seconds_of_work(backlogs: dict[str, f
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run two replicas on a Ray of this machine; yields their address."""
-    port, folder = free_ports(1), tmp_path_factory.mktemp("models")
+    port, folder = free_port(), tmp_path_factory.mktemp("models")
     write_tiny_model(folder, "tiny")
-    settings = {"MODELS": folder, "PORT": port, "PRECISION": "float32", "THREADS": 1, "ALLOW_ANONYMOUS": "true"}
-    own = {f"ESRGAN_{name}": str(value) for name, value in settings.items()} | variables()
+    settings = variables(models=folder, port=port, precision="float32", threads=1, allow_anonymous="true")
     command = [sys.executable, "-m", "app", "cluster", "2"]
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | own)  # noqa: ASYNC220  # starts quickly
+    process = subprocess.Popen(command, cwd=ROOT, env=settings | variables_of_ray())
     try:
-        async with httpx.AsyncClient() as client, asyncio.timeout(600):
-            while not await is_ready(client, f"http://127.0.0.1:{port}"):
-                assert process.poll() is None
-                await asyncio.sleep(0.2)
+        assert becomes_ready(process, port)
         yield f"http://127.0.0.1:{port}"
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=120) == 0

@@ -1,12 +1,9 @@
 """`python -m app` as a process: its output, its answers, its end."""
 
-import os
 import re
 import signal
 import socket
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,47 +14,14 @@ from app.__main__ import main, run_quietly
 from app.access.keys import find_key, parse_keys
 from app.settings import SHIPPED_MODELS
 from tests.app.conftest import decoded, encoded, noise
-
-ROOT = Path(__file__).parent.parent.parent
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def start(*arguments: str, **settings: object) -> subprocess.Popen[str]:
-    variables = {f"ESRGAN_{name.upper()}": str(value) for name, value in settings.items()}
-    return subprocess.Popen(
-        [sys.executable, "-m", "app", *arguments],
-        cwd=ROOT,
-        env=os.environ | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def refusal(*arguments: str, **settings: object) -> str:
-    """Start a command that must fail with exit status 2; returns its last line."""
-    process = start(*arguments, **settings)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 2, said
-    assert "Traceback" not in said
-    return said.splitlines()[-1]
+from tests.app.processes import becomes_ready, free_port, refusal, start
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[tuple[subprocess.Popen[str], int]]:
     port = free_port()
     process = start(port=port)
-    for _ in range(300):
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/readyz").is_success:
-                break
-        except httpx.TransportError:
-            assert process.poll() is None, process.communicate()
-        time.sleep(0.2)
+    assert becomes_ready(process, port), process.communicate()
     yield process, port
     process.kill()
     process.communicate()
@@ -137,13 +101,7 @@ def test_a_webhook_secret_is_shown_and_never_made(
 def test_a_second_signal_ends_a_service_that_is_still_loading_or_draining_at_once(models: Path) -> None:
     port = free_port()
     process = start(port=port, models=models)
-    while True:
-        try:
-            assert httpx.get(f"http://127.0.0.1:{port}/livez").is_success
-            break
-        except httpx.ConnectError:
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.05)
+    assert becomes_ready(process, port, "/livez"), process.communicate()
     with socket.create_connection(("127.0.0.1", port)) as upload:  # accepted or not, it may delay the drain
         upload.sendall(b"POST /v1/upscale HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
         process.send_signal(signal.SIGTERM)
@@ -206,17 +164,12 @@ def test_an_interruption_and_a_reader_that_leaves_end_a_command_without_a_traceb
 
 
 def test_the_line_of_a_new_key_goes_to_stdout_and_its_token_to_stderr() -> None:
-    process = subprocess.run(
-        [sys.executable, "-m", "app", "key", "shop", "concurrent=4"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    process = start("key", "shop", "concurrent=4")
+    line, said = process.communicate(timeout=60)
     assert process.returncode == 0
-    (key,) = parse_keys(process.stdout)
+    (key,) = parse_keys(line)
     assert (key.name, key.limits.concurrent) == ("shop", 4)
-    token = process.stderr.splitlines()[-1]
+    token = said.splitlines()[-1]
     assert find_key([key], token) == key
     assert "'colour=red' is not an option" in refusal("key", "shop", "colour=red")
 

@@ -1,12 +1,9 @@
 """A GPU that fails while the service runs, from outside: probes, metrics, answers, and the end of the process."""
 
 import asyncio
-import os
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -27,10 +24,10 @@ from model.gpu import DeviceLostError
 from model.upscaler import Upscaler
 from tests.app.conftest import decoded, encoded, noise, problem, write_tiny_model
 from tests.app.live import Live, until
+from tests.app.processes import ROOT, becomes_ready, free_port, variables
 
 pytestmark = pytest.mark.anyio
 
-ROOT = Path(__file__).parents[2]
 ERRORS = [
     torch.AcceleratorError("CUDA error: unspecified launch failure"),
     RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
@@ -179,29 +176,17 @@ end(main([]))
 
 
 def test_a_process_whose_device_hangs_ends_by_itself_with_its_own_status(models: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = int(listener.getsockname()[1])
-    settings = {"models": models, "port": port, "hang_s": 0.2, "drain_s": 0}
-    variables = {f"ESRGAN_{name.upper()}": str(value) for name, value in settings.items()}
+    port = free_port()
+    environment = variables(models=models, port=port, hang_s=0.2, drain_s=0)
     process = subprocess.Popen(
-        [sys.executable, "-c", HANGING], cwd=ROOT, env=os.environ | variables, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", HANGING], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
     )
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as caller:
-        while not _is_ready(caller):
-            assert process.poll() is None
-            time.sleep(0.05)
-        answer = caller.post("/v1/upscale", content=encoded(noise(8, 8)), timeout=30)
+    assert becomes_ready(process, port)
+    answer = httpx.post(f"http://127.0.0.1:{port}/v1/upscale", content=encoded(noise(8, 8)), timeout=30)
     problem(answer, 503, "unavailable")
     _, said = process.communicate(timeout=30)
     assert process.returncode == DEVICE_LOST_STATUS, said
     assert "a piece of" in said
-
-
-def _is_ready(caller: httpx.Client) -> bool:
-    try:
-        return caller.get("/readyz").is_success
-    except httpx.TransportError:
-        return False
 
 
 def test_a_batch_reads_the_memory_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

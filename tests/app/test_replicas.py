@@ -2,16 +2,16 @@
 
 import asyncio
 import os
-import random
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -21,29 +21,13 @@ from app.replicas import Supervised, replica_environment, replica_ports
 from app.settings import SettingsError
 from tests.app.conftest import encoded, noise, write_tiny_model
 from tests.app.live import until
-
-ROOT = Path(__file__).parents[2]
+from tests.app.processes import ROOT, START_S, free_port, is_ready, refusal, variables
 
 pytestmark = pytest.mark.anyio
 
 needs_haproxy = pytest.mark.skipif(
     shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin") is None, reason="HAProxy is not installed"
 )
-
-WITHIN_S = 120
-"""Timeout for the start of a replica: importing PyTorch is slow on a busy machine."""
-
-
-def free_ports(count: int) -> int:
-    """Return the first of several consecutive free ports."""
-    while True:
-        first = random.randrange(10_000, 30_000)
-        try:
-            for port in range(first, first + count):
-                socket.create_server(("127.0.0.1", port)).close()
-            return first
-        except OSError:
-            continue
 
 
 def command_of(pid: str) -> bytes:
@@ -67,61 +51,41 @@ class Fleet:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return [int(child) for child in children if b"haproxy" not in command_of(child)]
 
-    async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(WITHIN_S):
-            while not holds():
-                assert self.process.poll() is None
-                await asyncio.sleep(0.05)
+    async def until(self, holds: Callable[[], bool | Awaitable[bool]]) -> None:
+        def holds_still_running() -> bool | Awaitable[bool]:
+            assert self.process.poll() is None
+            return holds()
+
+        await until(holds_still_running, within_s=START_S, pause_s=0.05)
 
     async def until_ready(self, client: httpx.AsyncClient) -> None:
         """Wait until both replicas are ready and HAProxy, which checks them twice a second, has seen it."""
-        async with asyncio.timeout(WITHIN_S):
-            for port in (self.port + 1, self.port + 2):
-                while not await is_ready(client, f"http://127.0.0.1:{port}"):
-                    assert self.process.poll() is None
-                    await asyncio.sleep(0.05)
-            while await self.ups(client) < 2:  # noqa: ASYNC110  # HAProxy sends no event
-                await asyncio.sleep(0.05)
+        for port in (self.port + 1, self.port + 2):
+            await self.until(partial(is_ready, client, f"http://127.0.0.1:{port}"))
+        await self.until(partial(self.are_up, client))
 
-    async def ups(self, client: httpx.AsyncClient) -> int:
-        """Return the number of replicas that HAProxy sends requests to."""
+    async def are_up(self, client: httpx.AsyncClient) -> bool:
+        """Return whether HAProxy sends requests to both replicas."""
         text = (await client.get(f"http://127.0.0.1:{self.port + 3}/metrics")).text
-        return len(re.findall(r'haproxy_server_status\{proxy="esrgan",server="replica\d",state="UP"\} 1', text))
-
-
-async def is_ready(client: httpx.AsyncClient, address: str) -> bool:
-    try:
-        return (await client.get(f"{address}/readyz")).is_success
-    except httpx.TransportError:
-        return False
+        return len(re.findall(r'haproxy_server_status\{proxy="esrgan",server="replica\d",state="UP"\} 1', text)) == 2
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-async def fleet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
-    port, folder = free_ports(4), tmp_path_factory.mktemp("models")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    port, folder = free_port(4), tmp_path_factory.mktemp("models")
     write_tiny_model(folder, "tiny")
-    settings = {
-        "models": folder,
-        "port": port,
-        "precision": "float32",
-        "threads": 1,
-        "leave_s": 1,
-        "jobs_folder": tmp_path_factory.mktemp("jobs"),
-        "jobs_min_free_bytes": 0,
-    }
-    environment = os.environ | {f"ESRGAN_{name.upper()}": str(value) for name, value in settings.items()}
-    command = [sys.executable, "-m", "app", "replicas", "2"]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment)  # noqa: ASYNC220  # starts quickly
-    fleet = Fleet(process, port)
+    environment = variables(
+        models=folder,
+        port=port,
+        precision="float32",
+        threads=1,
+        leave_s=1,
+        jobs_folder=tmp_path_factory.mktemp("jobs"),
+        jobs_min_free_bytes=0,
+    )
+    process = subprocess.Popen([sys.executable, "-m", "app", "replicas", "2"], cwd=ROOT, env=environment)
     try:
-        async with httpx.AsyncClient() as client:
-            await fleet.until_ready(client)
-        yield fleet
+        yield Fleet(process, port)
         process.terminate()
         assert process.wait(timeout=60) == 0
     finally:
@@ -132,6 +96,7 @@ async def fleet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet
 @pytest.fixture
 async def client(fleet: Fleet) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{fleet.port}", timeout=60) as it:
+        await fleet.until_ready(it)
         yield it
 
 
@@ -203,7 +168,7 @@ async def test_a_job_is_seen_through_every_replica(fleet: Fleet, client: httpx.A
 
 @needs_haproxy
 async def test_the_metrics_of_the_balancer_show_its_replicas(fleet: Fleet, client: httpx.AsyncClient) -> None:
-    assert await fleet.ups(client) == 2
+    assert await fleet.are_up(client)
 
 
 @needs_haproxy
@@ -241,13 +206,6 @@ async def test_settings_that_become_wrong_later_do_not_end_the_other_replicas(tm
     await running
 
 
-def refusal(*arguments: str, **variables: str) -> str:
-    command = [sys.executable, "-m", "app", "replicas", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    return done.stderr.splitlines()[-1]
-
-
 def test_a_machine_without_haproxy_is_told_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from app import replicas
 
@@ -257,14 +215,14 @@ def test_a_machine_without_haproxy_is_told_how_to_install_it(monkeypatch: pytest
 
 
 def test_a_wrong_number_of_replicas_is_reported_in_one_line() -> None:
-    assert "'many' is not a number of replicas" in refusal("many")
+    assert "'many' is not a number of replicas" in refusal("replicas", "many")
 
 
 @needs_haproxy
 def test_a_busy_port_ends_the_fleet_and_is_reported() -> None:
-    port = free_ports(4)
+    port = free_port(4)
     with socket.create_server(("127.0.0.1", port)):
-        assert f"HAProxy on 127.0.0.1:{port} ended with status 1" in refusal("2", ESRGAN_PORT=str(port))
+        assert f"HAProxy on 127.0.0.1:{port} ended with status 1" in refusal("replicas", "2", port=port)
 
 
 @pytest.mark.parametrize("port", [0, 65533])

@@ -32,7 +32,7 @@ from esrgan_client.retries import Attempts
 from tests.app.conftest import encoded, noise
 from tests.app.jobs.peer import Peer, Reply, listening
 from tests.app.live import Live, until
-from tests.app.test_command import free_port
+from tests.app.processes import free_port
 from tests.esrgan_client.answers import PICTURE, answering, picture_file, problem
 
 pytestmark = pytest.mark.anyio

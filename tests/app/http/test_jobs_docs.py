@@ -20,7 +20,7 @@ from app.settings import Settings
 from tests.app.conftest import encoded, noise
 from tests.app.jobs.peer import Peer, Reply, listening
 from tests.app.live import Live
-from tests.app.test_command import free_port
+from tests.app.processes import free_port
 
 pytestmark = pytest.mark.anyio
 

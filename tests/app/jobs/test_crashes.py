@@ -1,6 +1,5 @@
 """`python -m app` killed while it works: accepted jobs are done once, after the next start."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import httpx
 import pytest
 
 from tests.app.conftest import encoded, noise, write_tiny_model
-from tests.app.test_command import ROOT, free_port
+from tests.app.processes import ROOT, becomes_ready, free_port, variables
 
 JOBS = 20
 KILLER = 2
@@ -59,7 +58,7 @@ def running(
         may_die: True if a resumed job may kill it before it is ready.
     """
     port = free_port()
-    variables = {
+    named = {
         "port": port,
         "models": folder / "models",
         "jobs_folder": folder / "jobs",
@@ -67,30 +66,16 @@ def running(
         "job_lease_s": 2,
         "precision": "float32",
     } | settings
-    environment = os.environ | {f"ESRGAN_{name.upper()}": str(value) for name, value in variables.items()}
-    environment["PYTHONPATH"] = str(folder / "poison")
+    environment = variables(**named) | {"PYTHONPATH": str(folder / "poison")}
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen([sys.executable, "-m", "app"], cwd=ROOT, env=environment, stderr=log)
     try:
+        assert becomes_ready(process, port) or may_die, (folder / "log").read_text()
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            until_s = time.monotonic() + 300
-            while not is_ready(client):
-                if process.poll() is not None:
-                    assert may_die, (folder / "log").read_text()
-                    break
-                assert time.monotonic() < until_s
-                time.sleep(0.1)
             yield process, client
     finally:
         process.kill()
         process.wait()
-
-
-def is_ready(client: httpx.Client) -> bool:
-    try:
-        return client.get("/readyz").is_success
-    except httpx.TransportError:
-        return False
 
 
 def jobs_of(client: httpx.Client) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ import pytest
 
 from app.errors import DeadlinePassed, ServiceError, TooSlow, Unavailable
 from tests.app.live import until
+from tests.app.processes import free_port, is_ready
 
 CONFIGURATION = Path(__file__).parents[4] / "docker" / "haproxy"
 ERROR_FILES = dict(re.findall(r"(?m)^    errorfile (\d+) (\S+)$", (CONFIGURATION / "haproxy.cfg").read_text("utf-8")))
@@ -66,8 +67,8 @@ def replica(request: pytest.FixtureRequest) -> Replica:
 @pytest.fixture
 def front_and_stats() -> tuple[str, str]:
     """Free addresses for callers and for Prometheus."""
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        return f"127.0.0.1:{one.getsockname()[1]}", f"127.0.0.1:{other.getsockname()[1]}"
+    port = free_port(2)
+    return f"127.0.0.1:{port}", f"127.0.0.1:{port + 1}"
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ async def client(
             # HAProxy answers such a failure to the first request of a connection; later ones find it closed.
             once = httpx.Limits(max_keepalive_connections=0)
             async with httpx.AsyncClient(base_url=f"http://{front}", timeout=20, limits=once) as it:
-                await until(lambda: answers(it), within_s=20, pause_s=0.05)
+                await until(lambda: is_ready(it), within_s=20, pause_s=0.05)
                 yield it
         finally:
             process.terminate()
@@ -95,13 +96,6 @@ async def client(
             server.close()
             await asyncio.sleep(0.05)  # connections that were just accepted begin
             await until(lambda: replica.open == 0)
-
-
-async def answers(client: httpx.AsyncClient) -> bool:
-    try:
-        return (await client.get("/readyz")).is_success
-    except httpx.TransportError:
-        return False
 
 
 async def test_a_picture_that_a_replica_dropped_is_sent_to_another(client: httpx.AsyncClient, replica: Replica) -> None:

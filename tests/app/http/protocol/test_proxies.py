@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from app.record import RequestRecord
 from app.settings import Settings
 from tests.app.http.protocol.plain_app import WHOLE, plain_app
 from tests.app.live import Live, serving, until
+from tests.app.processes import free_port, is_ready
 
 pytestmark = pytest.mark.anyio
 
@@ -47,11 +47,6 @@ async def live(records: list[RequestRecord]) -> AsyncIterator[Live]:
     life = Lifecycle(Settings(trusted_proxies="127.0.0.1"), lambda: pytest.fail("nothing is to be loaded"))
     async with serving(life, plain_app(life, records), [records.append]) as it:
         yield it
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager
@@ -109,16 +104,8 @@ def proxy(request: pytest.FixtureRequest, live: Live, tmp_path: Path) -> Iterato
 @pytest.fixture
 async def caller(proxy: str) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=proxy, timeout=20) as it:
-        await until(lambda: answers(it), within_s=20, pause_s=0.05)
+        await until(lambda: is_ready(it), within_s=20, pause_s=0.05)
         yield it
-
-
-async def answers(caller: httpx.AsyncClient) -> bool:
-    """Return True once the proxy has found the service."""
-    try:
-        return (await caller.get("/readyz")).is_success
-    except httpx.TransportError:
-        return False
 
 
 async def test_an_answer_arrives_complete_or_with_a_visible_error(
