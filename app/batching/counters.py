@@ -49,7 +49,7 @@ class Counters:
             return
         self.pieces += 1
         self.device_s += result.seconds
-        if result.ran[0].bands is None:
+        if result.ran[0].stream is None:
             self.batches += 1
             self.batched_jobs += len(result.ran)
             px = sum(queued.job.cost_px for queued in result.ran)

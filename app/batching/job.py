@@ -53,7 +53,7 @@ class Job(Generic[Input]):
 
 
 class Engine(Protocol[EngineInput, EngineOutput]):
-    """Runs jobs on the device. All methods but `max_px` block, and are called from one thread.
+    """Runs jobs on the device. `batch` and the bands of a stream block, and run in one thread.
 
     They raise `DeviceLost` where no later call can succeed.
     """
@@ -70,6 +70,7 @@ class Engine(Protocol[EngineInput, EngineOutput]):
     def stream(self, job: EngineInput, band_px: int) -> Generator[EngineOutput | None]:
         """Run one job in bands of `band_px` LR px; the last one may be smaller.
 
-        Yields once per band: the next part of the output, or None if no part is ready yet. `close` is called exactly
-        once, in the thread of the other calls; it frees the stream's memory.
+        A generator function, which may be called from any thread; the generator runs in that of the other calls. Yields
+        once per band: the next part of the output, or None if no part is ready yet. `close`, which frees the stream's
+        memory, is called exactly once.
         """

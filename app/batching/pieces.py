@@ -1,6 +1,6 @@
 """A piece of work for the device: a batch of whole jobs, or one band of a stream.
 
-`Piece.run` and `Bands` belong to the device's thread, everything else to the event loop.
+`Piece.run` and `QueuedJob.close_stream` belong to the device's thread, everything else to the event loop.
 """
 
 import asyncio
@@ -15,43 +15,18 @@ from app.batching.ticket import Ticket
 log = logging.getLogger(__name__)
 
 
-class Bands(Generic[Input, Output]):
-    """An open stream of the engine."""
-
-    def __init__(self, engine: Engine[Input, Output], job: Job[Input], band_px: int) -> None:
-        self._engine = engine
-        self._work = job
-        self.band_px = band_px
-        self._stream: Generator[Output | None] | None = None
-
-    def advance(self) -> tuple[Output | None, bool]:
-        """Run a band; returns the part that is ready, if any, and True after the last band."""
-        if self._stream is None:
-            self._stream = self._engine.stream(self._work.input, self.band_px)
-        try:
-            return next(self._stream), False
-        except StopIteration:
-            return None, True
-
-    def close(self) -> None:
-        """Free the stream's memory on the device."""
-        if self._stream is not None:
-            try:
-                self._stream.close()
-            except Exception:
-                log.exception("a stream could not be closed")  # its caller has already been answered
-
-
 @dataclass(kw_only=True, eq=False)
 class QueuedJob(Generic[Input, Output]):
-    """A job that waits or runs. Belongs to the event loop, except for the methods of `bands`."""
+    """A job that waits or runs."""
 
     job: Job[Input]
     ticket: Ticket[Output] = field(init=False)
     submitted_s: float
     expiry: asyncio.TimerHandle | None = None
-    bands: Bands[Input, Output] | None = None
-    """Set when a stream opens."""
+    stream: Generator[Output | None] | None = None
+    """Runs a band at a time; set when a stream opens."""
+    band_px: int = 0
+    """LR px of a stream's bands."""
     in_flight: int = 0
     """Pieces submitted to the device and not finished yet."""
     began_s: float | None = None
@@ -72,8 +47,15 @@ class QueuedJob(Generic[Input, Output]):
     @property
     def next_band_px(self) -> int:
         """LR px of its next band; 0 if the input is used up and only the last parts of the output follow."""
-        assert self.bands is not None
-        return min(self.bands.band_px, self.remaining_px)
+        return min(self.band_px, self.remaining_px)
+
+    def close_stream(self) -> None:
+        """Free the stream's memory on the device."""
+        if self.stream is not None:
+            try:
+                self.stream.close()
+            except Exception:
+                log.exception("a stream could not be closed")  # its caller has already been answered
 
     def is_wanted(self, now_s: float) -> bool:
         """Return True while the output is still wanted: not settled, and before the deadline."""
@@ -133,9 +115,11 @@ class Piece(Generic[Input, Output]):
         if not ran:
             return []
         first = ran[0]
-        if first.bands is not None:
-            part, finished = first.bands.advance()
-            return [Step(queued=first, part=part, finished=finished)]
+        if first.stream is not None:
+            try:
+                return [Step(queued=first, part=next(first.stream), finished=False)]
+            except StopIteration:
+                return [Step(queued=first, part=None, finished=True)]
         outputs = engine.batch([queued.job.input for queued in ran])
         if len(outputs) != len(ran):
             raise RuntimeError(f"the engine gave {len(outputs)} outputs for {len(ran)} inputs")

@@ -11,7 +11,7 @@ from app.batching.cost import CostModel
 from app.batching.fair_queue import FairQueue
 from app.batching.job import Engine, Input, Job, Output
 from app.batching.open_streams import OpenStreams
-from app.batching.pieces import Bands, Piece, QueuedJob
+from app.batching.pieces import Piece, QueuedJob
 from app.batching.ticket import Outcome, Ticket, Withdrawn
 from app.errors import DeadlinePassed, ReadTooSlowly
 
@@ -226,13 +226,14 @@ class Queue(Generic[Input, Output]):
         return Piece(jobs=jobs, px=px)
 
     def _next_band(self, queued: QueuedJob[Input, Output]) -> Piece[Input, Output]:
-        if queued.bands is None:
+        if queued.stream is None:
             job = queued.job
             rows = max(job.min_rows, min(self._piece_px(job), job.cost_px) // job.row_px)
-            queued.bands = Bands(self._engine, job, job.row_px * _rounded(rows))
+            queued.band_px = job.row_px * _rounded(rows)
+            queued.stream = self._engine.stream(job.input, queued.band_px)
             self._streams[_new_lane(job)].take(queued, job.stream_bytes)
-        self._fair_queue.serve([queued], [queued.bands.band_px])
-        return Piece(jobs=[queued], px=queued.bands.band_px)
+        self._fair_queue.serve([queued], [queued.band_px])
+        return Piece(jobs=[queued], px=queued.band_px)
 
     def _piece_px(self, job: Job[Input]) -> int:
         # A request that arrives during a background piece waits for that piece and for the next one.

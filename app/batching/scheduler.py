@@ -243,7 +243,7 @@ class Scheduler(Generic[Input, Output]):
         self._running.append((piece, future))
         for queued in piece.jobs:
             queued.in_flight += 1
-            if queued.bands is not None:
+            if queued.stream is not None:
                 self._queue.enqueue(queued)
 
     def _finish(self, piece: Piece[Input, Output], future: "asyncio.Future[PieceResult[Input, Output]]") -> None:
@@ -286,7 +286,7 @@ class Scheduler(Generic[Input, Output]):
         if not result.steps:
             return
         queued = result.ran[0]
-        if queued.bands is None:
+        if queued.stream is None:
             px = sum(queued.job.cost_px for queued in result.ran)
             self.costs.observe(queued.job.cost_key, px, result.seconds)
         elif queued.ticket.outcome is None:
@@ -307,5 +307,5 @@ class Scheduler(Generic[Input, Output]):
     def _count_and_free(self, queued: QueuedJob[Input, Output]) -> None:
         assert queued.ticket.outcome is not None
         self._counters.outcomes[queued.ticket.outcome] += 1
-        if queued.bands is not None:
-            self._device.submit(queued.bands.close)
+        if queued.stream is not None:
+            self._device.submit(queued.close_stream)
