@@ -283,7 +283,7 @@ async def test_whole_files_that_are_encoded_delay_no_other_picture_and_keep_thei
 ) -> None:
     gate, began = threading.Event(), list[int]()
 
-    def slow(pixels: Pixels, layout: Layout, quality: int | None) -> bytes:
+    def slow(pixels: Pixels, layout: Layout) -> bytes:
         began.append(len(pixels))
         assert gate.wait(20)
         return b""
