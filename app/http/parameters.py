@@ -93,14 +93,15 @@ class Parameters(BaseModel):
         name = value.lower() if isinstance(value, str) else value
         return "jpeg" if name == "jpg" else name
 
-    def with_fields(self, fields: Mapping[str, str]) -> Self:
-        """Add the fields of a form, which override the parameters of the query.
+    @classmethod
+    def of(cls, query: "Parameters", body: Mapping[str, object]) -> Self:
+        """Join the parameters of the query with those of the body, which override them.
 
         Raises:
-            RequestValidationError: a form field is unknown or out of range.
+            RequestValidationError: a parameter of the body is unknown or out of range.
         """
         try:
-            return self.model_validate(self.model_dump(exclude_unset=True) | dict(fields))
+            return cls.model_validate(query.model_dump(exclude_unset=True) | dict(body))
         except ValidationError as error:
             raise RequestValidationError(error.errors()) from error
 

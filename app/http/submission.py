@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from app.admission import UploadReservation
 from app.errors import BadRequest
@@ -111,7 +110,8 @@ async def read_submission(
     if media_type(request) != FORM:
         check(_submission(request, query))
     upload = await read_upload(request, limits, reservation)
-    return _submission(request, query.with_fields(upload.parameters), pictures=upload.pictures, names=upload.names)
+    parameters = JobParameters.of(query, upload.parameters)
+    return _submission(request, parameters, pictures=upload.pictures, names=upload.names)
 
 
 async def _from_json(
@@ -128,10 +128,7 @@ async def _from_json(
     if not isinstance(sent, dict):
         raise BadRequest('the JSON document is not an object; send {"source": URL}')
     _check_lengths(sent, limits.max_pictures)
-    try:
-        document = JobDocument.model_validate(query.model_dump(exclude_unset=True) | sent)
-    except ValidationError as error:
-        raise RequestValidationError(error.errors()) from error
+    document = JobDocument.of(query, sent)
     return _submission(request, document, sources=document.source, targets=document.targets())
 
 

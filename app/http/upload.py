@@ -34,10 +34,10 @@ class Upload:
     """The body of a request."""
 
     pictures: Sequence[bytes]
+    names: Sequence[str] = ("",)
+    """File names of the pictures; see `Form.names`."""
     parameters: Mapping[str, str] = field(default_factory=dict)
     """The other fields of a form."""
-    names: Sequence[str] = ()
-    """File names of the pictures of a form; see `Form.names`."""
 
     @property
     def picture(self) -> bytes:
@@ -48,7 +48,7 @@ class Upload:
     @property
     def name(self) -> str:
         """File name of the first picture; empty if it has none."""
-        return self.names[0] if self.names else ""
+        return self.names[0]
 
 
 def media_type(request: Request) -> str:
@@ -97,8 +97,7 @@ async def read_body(request: Request, limits: UploadLimits, reservation: UploadR
 
 def _check_pictures(upload: Upload) -> None:
     several = len(upload.pictures) > 1
-    for number, picture in enumerate(upload.pictures, start=1):
-        name = upload.names[number - 1] if upload.names else ""  # a raw body has none
+    for number, (picture, name) in enumerate(zip(upload.pictures, upload.names, strict=True), start=1):
         with about(f"picture {number}: " if several else ""):
             if not picture and (name or several):
                 raise BadRequest(f"the file {name[:100]!r} has 0 bytes; send one that is a picture")
@@ -159,4 +158,4 @@ async def _form(request: Request, body: AsyncGenerator[bytes, None], limits: Upl
     form = Form(request.headers["content-type"], max_pictures=limits.max_pictures)
     await form.read(body)
     pictures = [bytes(picture) for picture in form.pictures]
-    return Upload(pictures=pictures, parameters=form.parameters, names=form.names)
+    return Upload(pictures=pictures, names=form.names, parameters=form.parameters)

@@ -184,17 +184,14 @@ class JobService:
 
     async def _checked(self, submission: Submission, job_id: str) -> list[NewPicture]:
         service = self._service()
-        targets = submission.targets or [""] * max(len(submission.pictures), len(submission.sources))
         submission.request.check_model(service)
         if submission.sources:
+            targets = submission.targets or [""] * len(submission.sources)
             pairs = zip(submission.sources, targets, strict=True)
             return [NewPicture(source=source, target=target, file_name=name_in(source)) for source, target in pairs]
-        names = submission.names or [""] * len(submission.pictures)
         pictures = list[NewPicture]()
-        for number, (picture, target, file_name) in enumerate(
-            zip(submission.pictures, targets, names, strict=True), start=1
-        ):
-            with about(f"picture {number}: " if len(names) > 1 else ""):
+        for number, (picture, name) in enumerate(zip(submission.pictures, submission.names, strict=True), start=1):
+            with about(f"picture {number}: " if len(submission.pictures) > 1 else ""):
                 if len(picture) > (limit := self._settings.max_upload_bytes):
                     raise TooLarge(f"it has {len(picture)} bytes; the limit for one picture is {limit}")
                 header = await submission.request.check(service, picture)
@@ -203,8 +200,7 @@ class JobService:
                     upload_name=f"{job_id}/upload-{number}",
                     upload_bytes=len(picture),
                     cost_px=submission.request.cost_px(service, header),
-                    target=target,
-                    file_name=printable(file_name),
+                    file_name=printable(name),
                 )
             )
         return pictures

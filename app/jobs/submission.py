@@ -16,10 +16,10 @@ class Submission:
     request: UpscaleRequest
     pictures: Sequence[bytes] = ()
     names: Sequence[str] = ()
-    """File names of the pictures, if the caller gave them."""
+    """File names of the pictures; empty if one has none."""
     sources: Sequence[str] = ()
     targets: Sequence[str] = ()
-    """URLs to write the results to, one for each picture; empty for none."""
+    """URLs to write the results to, one for each source; empty for none."""
     webhook: str = ""
     webhook_events: Sequence[str] = ()
     idempotency_key: str = ""

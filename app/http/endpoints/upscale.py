@@ -73,7 +73,7 @@ def upscale_routes(life: Lifecycle) -> APIRouter:
         work = await scope.enter_async_context(AsyncExitStack())
         reservation = work.enter_context(service.uploads.reserve())
         upload = await read_upload(request, limits, reservation)
-        wanted = _wanted(request, query.with_fields(upload.parameters))
+        wanted = _wanted(request, JobParameters.of(query, upload.parameters))
         start = wanted.start(work, service, upload.picture, Urgency(deadline_s=request.state.deadline_s))
         answer = await _while_connected(request, start)
         making = _response(answer, life.settings.max_buffered_bytes, service.pools)

@@ -107,7 +107,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "X-Api-Key": lambda value: find_key([], value),
     "query": read_query,
     "a parameter of the query": lambda value: read_query(f"scale={quote(value[: MAX_HEAD // 3])}"),
-    "parameters of a form": lambda value: Parameters().with_fields({"model": value}),
+    "parameters of a form": lambda value: Parameters.of(Parameters(), {"model": value}),
 }
 
 
