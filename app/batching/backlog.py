@@ -106,8 +106,7 @@ class Backlog:
 
     def add(self, key: tuple[Hashable, Hashable], px: int) -> None:
         """Count an accepted job."""
-        if px:  # a background job adds nothing, and no empty entry either
-            self._px[key] += px
+        self._px[key] += px
 
     def remove(self, key: tuple[Hashable, Hashable], px: int) -> None:
         """Remove finished or cancelled pixels."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import enum
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic
@@ -37,10 +38,11 @@ class StreamLane(enum.Enum):
 class Queue(Generic[Input, Output]):
     """The jobs and their order.
 
-    Background jobs count neither in the backlog nor in the memory of other streams: they slow others down by their
-    shared weight, but never make them wait for room.
+    Background jobs have their own backlog and memory for streams: they slow others down by their shared weight, but
+    never make them wait for room.
 
     Args:
+        backlog: of the jobs that somebody waits for.
         open_streams: those that clients wait for, and those of background jobs.
         changed: called when a piece may have become available.
         ended: called with each job when it is settled.
@@ -60,7 +62,8 @@ class Queue(Generic[Input, Output]):
     ) -> None:
         self._engine = engine
         self._costs = costs
-        self._backlog = backlog
+        unlimited = Backlog(costs, max_px=sys.maxsize, piece_s=piece_s)  # of background jobs, which their sender limits
+        self._backlogs = {False: backlog, True: unlimited}
         self._streams = dict(zip((StreamLane.NEW, StreamLane.NEW_BACKGROUND), open_streams, strict=True))
         self._piece_s = piece_s
         self._clock = clock
@@ -80,10 +83,8 @@ class Queue(Generic[Input, Output]):
         Raises:
             QueueFull: too much is queued, in total or for its deadline.
         """
-        if job.background:
-            return Reservation(self._backlog, job.cost_key, 0)
         self._check(job)
-        return self._backlog.reserve(job.cost_key, job.cost_px)
+        return self._backlogs[job.background].reserve(job.cost_key, job.cost_px)
 
     def add(self, job: Job[Input], reservation: Reservation | None = None) -> Ticket[Output]:
         """Accept a job, using a reservation if there is one.
@@ -103,7 +104,7 @@ class Queue(Generic[Input, Output]):
             in_s = max(0.0, job.deadline_s - queued.submitted_s)
             queued.expiry = asyncio.get_running_loop().call_later(in_s, self.expire, queued)
         self._jobs.add(queued)
-        self._backlog.add(job.cost_key, _counted_px(job, job.cost_px))
+        self._backlogs[job.background].add(job.cost_key, job.cost_px)
         self._join(queued)
         self._changed()
         return queued.ticket
@@ -119,13 +120,12 @@ class Queue(Generic[Input, Output]):
         self._background_end_px = turn_px + job.cost_px / BACKGROUND_WEIGHT
 
     def _check(self, job: Job[Any]) -> None:
-        if job.background:
-            return  # the number of these is limited by their sender
-        self._backlog.check(job.cost_px)
+        backlog = self._backlogs[job.background]
+        backlog.check(job.cost_px)
         if job.deadline_s is not None:
             within_s = job.deadline_s - self._clock()
-            jobs = sum(not queued.job.background for queued in self._jobs)
-            self._backlog.check_in_time(job.cost_px, jobs=jobs, within_s=within_s)
+            jobs = sum(queued.job.background == job.background for queued in self._jobs)
+            backlog.check_in_time(job.cost_px, jobs=jobs, within_s=within_s)
 
     def next_piece(self) -> Piece[Input, Output] | None:
         """Take the next job, together with those of its bucket that fit; None if nothing may run now."""
@@ -165,7 +165,7 @@ class Queue(Generic[Input, Output]):
     def advance(self, queued: QueuedJob[Input, Output], px: int) -> None:
         """Count LR px of a job as done."""
         queued.ticket.done_px += px
-        self._backlog.remove(queued.job.cost_key, _counted_px(queued.job, px))
+        self._backlogs[queued.job.background].remove(queued.job.cost_key, px)
 
     def settle(self, queued: QueuedJob[Input, Output], outcome: Outcome, error: Exception | None = None) -> None:
         """Settle a job that is not settled yet, wherever it is."""
@@ -175,7 +175,7 @@ class Queue(Generic[Input, Output]):
         self._jobs.discard(queued)
         self._fair_queue.leave(queued)
         self._streams[_new_lane(queued.job)].give_back(queued)
-        self._backlog.remove(queued.job.cost_key, _counted_px(queued.job, queued.remaining_px))
+        self._backlogs[queued.job.background].remove(queued.job.cost_key, queued.remaining_px)
         if queued.job.background:  # later ones do not wait for the rest of a cancelled one
             self._background_end_px -= queued.remaining_px / BACKGROUND_WEIGHT
         self._ended(queued)
@@ -244,11 +244,6 @@ class Queue(Generic[Input, Output]):
 
 def _new_lane(job: Job[Any]) -> StreamLane:
     return StreamLane.NEW_BACKGROUND if job.background else StreamLane.NEW
-
-
-def _counted_px(job: Job[Any], px: int) -> int:
-    """Return the LR px of a job that count in the backlog."""
-    return 0 if job.background else px
 
 
 def _rounded(rows: int) -> int:
