@@ -45,21 +45,21 @@ async def result_response(jobs: JobService, request: Request, job: StoredJob, nu
     }
     if (same := unchanged(request, headers)) is not None:
         return same
-    first, end, status = 0, result.size_bytes, 200
-    if_range = request.headers.get("if-range")
-    if if_range is None or if_range == result.etag:
+    wanted = None
+    if request.headers.get("if-range", result.etag) == result.etag:
         wanted = wanted_range(request.headers.get("range", ""), result.size_bytes)
-        if wanted == ():
+    sent, status = range(result.size_bytes), 200
+    if wanted is not None:
+        if not wanted:
             raise NoSuchRange(
                 f"Range: {request.headers['range'][:100]} is not in the {result.size_bytes} bytes of the result; ask "
                 "for less, or leave Range out",
                 headers={"Content-Range": f"bytes */{result.size_bytes}"},
             )
-        if wanted:
-            (first, end), status = wanted, 206
-            headers["Content-Range"] = f"bytes {first}-{end - 1}/{result.size_bytes}"
-    headers["Content-Length"] = str(end - first)
-    body = _after_the_first(jobs.read(result, first, end))
+        sent, status = wanted, 206
+        headers["Content-Range"] = f"bytes {sent[0]}-{sent[-1]}/{result.size_bytes}"
+    headers["Content-Length"] = str(len(sent))
+    body = _after_the_first(jobs.read(result, sent.start, sent.stop))
     with _no_file_is_no_result(job):
         await anext(body)
     return ClosedStream(body, status_code=status, media_type=result.media_type, headers=headers)
@@ -72,23 +72,21 @@ def disposition(kind: Literal["attachment", "inline"], name: str) -> str:
     return f'{kind}; filename="{plain}"{extended}'
 
 
-def wanted_range(value: str, size_bytes: int) -> tuple[int, int] | tuple[()] | None:
-    """Return the start and the end (exclusive) of a range.
+def wanted_range(value: str, size_bytes: int) -> range | None:
+    """Return the bytes that `Range` asks for: no bytes for a range outside the file.
 
     Returns:
-        None for the whole file, also if there are several ranges, which a server may ignore; an empty tuple for a range
-        outside the file.
+        None for the whole file, also if there are several ranges, which a server may ignore.
     """
     found = RANGE.fullmatch(value.replace(" ", ""))
     if not found or not (found[1] or found[2]):
         return None
     if not found[1]:
-        length = min(int(found[2]), size_bytes)
-        return (size_bytes - length, size_bytes) if length else ()
-    first, last = int(found[1]), int(found[2]) if found[2] else size_bytes - 1
-    if last < first and found[2]:
+        return range(max(0, size_bytes - int(found[2])), size_bytes)
+    first, end = int(found[1]), int(found[2]) + 1 if found[2] else size_bytes
+    if found[2] and end <= first:
         return None
-    return (first, min(last, size_bytes - 1) + 1) if first < size_bytes else ()
+    return range(first, min(end, size_bytes))
 
 
 async def zip_response(jobs: JobService, request: Request, job: StoredJob) -> Response:
