@@ -2,7 +2,7 @@
 
 import gzip
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -70,12 +70,11 @@ class Assets:
 
     def __init__(self, static: Path = STATIC) -> None:
         self._static = static
-        self._folders = [Folder(path.name, _served(path)) for path in sorted(static.iterdir()) if path.is_dir()]
-        self._by_name = {folder.name: folder for folder in self._folders}
+        self._folders = {path.name: Folder(path.name, _served(path)) for path in static.iterdir() if path.is_dir()}
 
     def answer(self, request: Request, version: str, name: str) -> Response | None:
         """Return a file, or None for an unknown folder or name. May block to compress it, once."""
-        folder = self._by_name.get(version.rpartition("-")[0])
+        folder = self._folders.get(version.rpartition("-")[0])
         if folder is None or name not in folder.files:
             return None
         suffix = Path(name).suffix
@@ -90,28 +89,27 @@ class Assets:
         body = _packed(content) if packed else content
         return Response(body, media_type=MEDIA_TYPES[suffix], headers=headers)
 
-    def page(self, path: str, *, policy: str = POLICY) -> "Page":
+    def page(self, path: str) -> "Page":
         """Read a page, and put the hash of the content into its URLs of static files.
 
         Args:
             path: HTML file, such as `docs/index.html`.
-            policy: Content-Security-Policy of the page.
         """
         html = (self._static / path).read_text(encoding="utf-8")
-        for folder in self._folders:
+        for folder in self._folders.values():
             html = html.replace(f'"assets/{folder.name}/', f'"assets/{folder.version}/')
-        return Page(html.encode(), policy)
+        return Page(html.encode())
 
 
 class Page:
     """An HTML page."""
 
-    def __init__(self, html: bytes, policy: str) -> None:
+    def __init__(self, html: bytes) -> None:
         self.html = html
         self._headers = {
-            "ETag": etag_of(html + policy.encode()),
+            "ETag": etag_of(html + POLICY.encode()),
             "Cache-Control": "no-cache",
-            "Content-Security-Policy": policy,
+            "Content-Security-Policy": POLICY,
             **ONLY_OURS,
         }
 
@@ -123,8 +121,7 @@ class Page:
 
 
 def _served(folder: Path) -> Mapping[str, bytes]:
-    files: Iterable[Path] = (path for path in sorted(folder.iterdir()) if path.suffix in MEDIA_TYPES)
-    return {path.name: path.read_bytes() for path in files}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in MEDIA_TYPES}
 
 
 def _accepts_gzip(request: Request) -> bool:
