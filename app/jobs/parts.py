@@ -32,7 +32,6 @@ CLOSE_S = 0.5
 class Parts:
     """The parts of open jobs."""
 
-    settings: Settings
     database: Database
     store: Store
     runner: Runner
@@ -70,7 +69,6 @@ class Parts:
         runner = Runner(settings, database, store, transfer, watch, counters, limits)
         runner.on_end = deliverer.wake
         return cls(
-            settings=settings,
             database=database,
             store=store,
             runner=runner,
