@@ -29,7 +29,7 @@ class Backlog:
         self._max_px = max_px
         self._piece_s = piece_s
         self._px: Counter[tuple[Hashable, Hashable]] = Counter()
-        self._reservations = 0
+        self._jobs = 0  # and reservations
 
     @property
     def px(self) -> int:
@@ -64,20 +64,19 @@ class Backlog:
                 retry_after_s=wait_s,
             )
 
-    def check_in_time(self, cost_px: int, *, jobs: int, within_s: float) -> None:
+    def check_in_time(self, cost_px: int, *, within_s: float) -> None:
         """Check that a job would be done in time.
 
         Jobs share the device fairly: until this job of c px is done, each of the n others gets at most c px done as
         well. So of a backlog of B px, at most min(B, n c) px run before it, at the speed of the backlog as a whole.
 
         Args:
-            jobs: number of submitted jobs.
             within_s: time until the deadline.
 
         Raises:
             QueueFull: it would be late; `retry_after_s` is the predicted time until it would not be.
         """
-        others_px = min(self.px, (jobs + self._reservations) * cost_px)
+        others_px = min(self.px, self._jobs * cost_px)
         if not others_px or self.seconds is None or within_s <= 0:
             return
         predicted_s = self.seconds * (others_px + cost_px) / self.px
@@ -92,24 +91,24 @@ class Backlog:
     def reserve(self, key: tuple[Hashable, Hashable], px: int) -> "Reservation":
         """Reserve room for a job that will be submitted."""
         self.add(key, px)
-        self._reservations += 1
         return Reservation(self, key, px)
 
     def count_split(self) -> None:
         """Count a reservation that was split off another one."""
-        self._reservations += 1
-
-    def release(self, key: tuple[Hashable, Hashable], px: int) -> None:
-        """Release a reservation."""
-        self.remove(key, px)
-        self._reservations -= 1
+        self._jobs += 1
 
     def add(self, key: tuple[Hashable, Hashable], px: int) -> None:
         """Count an accepted job."""
+        self._jobs += 1
         self._px[key] += px
 
-    def remove(self, key: tuple[Hashable, Hashable], px: int) -> None:
-        """Remove finished or cancelled pixels."""
+    def end(self, key: tuple[Hashable, Hashable], px: int) -> None:
+        """Stop counting a job or reservation, whose last pixels are finished or cancelled."""
+        self._jobs -= 1
+        self.advance(key, px)
+
+    def advance(self, key: tuple[Hashable, Hashable], px: int) -> None:
+        """Stop counting finished pixels."""
         self._px[key] -= px
         if not self._px[key]:
             del self._px[key]
@@ -146,5 +145,5 @@ class Reservation:
     def release(self) -> None:
         """Stop counting its LR px; calling it again does nothing."""
         if self._px:
-            self._backlog.release(self._key, self._px)
+            self._backlog.end(self._key, self._px)
             self._px = 0

@@ -123,9 +123,7 @@ class Queue(Generic[Input, Output]):
         backlog = self._backlogs[job.background]
         backlog.check(job.cost_px)
         if job.deadline_s is not None:
-            within_s = job.deadline_s - self._clock()
-            jobs = sum(queued.job.background == job.background for queued in self._jobs)
-            backlog.check_in_time(job.cost_px, jobs=jobs, within_s=within_s)
+            backlog.check_in_time(job.cost_px, within_s=job.deadline_s - self._clock())
 
     def next_piece(self) -> Piece[Input, Output] | None:
         """Take the next job, together with those of its bucket that fit; None if nothing may run now."""
@@ -165,7 +163,7 @@ class Queue(Generic[Input, Output]):
     def advance(self, queued: QueuedJob[Input, Output], px: int) -> None:
         """Count LR px of a job as done."""
         queued.ticket.done_px += px
-        self._backlogs[queued.job.background].remove(queued.job.cost_key, px)
+        self._backlogs[queued.job.background].advance(queued.job.cost_key, px)
 
     def settle(self, queued: QueuedJob[Input, Output], outcome: Outcome, error: Exception | None = None) -> None:
         """Settle a job that is not settled yet, wherever it is."""
@@ -175,7 +173,7 @@ class Queue(Generic[Input, Output]):
         self._jobs.discard(queued)
         self._fair_queue.leave(queued)
         self._streams[_new_lane(queued.job)].give_back(queued)
-        self._backlogs[queued.job.background].remove(queued.job.cost_key, queued.remaining_px)
+        self._backlogs[queued.job.background].end(queued.job.cost_key, queued.remaining_px)
         if queued.job.background:  # later ones do not wait for the rest of a cancelled one
             self._background_end_px -= queued.remaining_px / BACKGROUND_WEIGHT
         self._ended(queued)
