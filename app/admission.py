@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -232,8 +232,8 @@ class PictureMemory:
             if turn in self._waiting:  # its caller has left
                 self._waiting.remove(turn)
                 self._admit()
-            elif running := reservation.running():
-                release = asyncio.create_task(self._release_after(running, reservation))
+            elif reservation.running:
+                release = asyncio.create_task(self._release_after(reservation))
                 self._releases.add(release)
                 release.add_done_callback(self._releases.discard)
             else:
@@ -253,8 +253,8 @@ class PictureMemory:
         self.used_bytes -= size_bytes
         self._admit()
 
-    async def _release_after(self, calls: Iterable[Future[Any]], reservation: "PictureReservation") -> None:
-        await asyncio.gather(*map(asyncio.wrap_future, calls), return_exceptions=True)
+    async def _release_after(self, reservation: "PictureReservation") -> None:
+        await asyncio.gather(*map(asyncio.wrap_future, list(reservation.running)), return_exceptions=True)
         reservation.keep(0)
 
     def _admit(self) -> None:
@@ -288,7 +288,8 @@ class PictureReservation:
     def __init__(self, memory: PictureMemory, size_bytes: int) -> None:
         self._memory = memory
         self._size_bytes = size_bytes
-        self._pools: list[WatchedPool] = []
+        self.running: set[Future[Any]] = set()
+        """Calls that have not ended."""
 
     def keep(self, size_bytes: int) -> None:
         """Release all but this many bytes."""
@@ -298,9 +299,4 @@ class PictureReservation:
 
     def watched(self, pool: Executor) -> Executor:
         """Return a pool whose calls keep the memory until they end: a thread cannot be stopped when a caller leaves."""
-        self._pools.append(WatchedPool(pool))
-        return self._pools[-1]
-
-    def running(self) -> list[Future[Any]]:
-        """Return the calls that have not ended."""
-        return [call for pool in self._pools for call in pool.running()]
+        return WatchedPool(pool, self.running)

@@ -10,11 +10,15 @@ Result = TypeVar("Result")
 
 
 class WatchedPool(Executor):
-    """A pool that keeps track of its calls that have not ended."""
+    """A pool that keeps track of its calls that have not ended.
 
-    def __init__(self, pool: Executor) -> None:
+    Args:
+        running: where it keeps them.
+    """
+
+    def __init__(self, pool: Executor, running: set[Future[Any]]) -> None:
         self._pool = pool
-        self._running: set[Future[Any]] = set()
+        self._running = running
 
     def submit(
         self, fn: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
@@ -24,10 +28,6 @@ class WatchedPool(Executor):
         self._running.add(call)
         call.add_done_callback(self._running.discard)
         return call
-
-    def running(self) -> list[Future[Any]]:
-        """Return the calls that wait or run."""
-        return list(self._running)
 
 
 async def in_thread(pool: Executor, call: Callable[[], Result]) -> Result:
