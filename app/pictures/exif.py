@@ -117,11 +117,6 @@ class Exif:
         return (across * in_inch, down * in_inch) if across and down and in_inch else None
 
     @property
-    def has_resolution(self) -> bool:
-        """True if the picture has a resolution."""
-        return self.dpi is not None
-
-    @property
     def is_adobe_rgb(self) -> bool:
         """True for Adobe RGB, by DCF's rule or by the value 2 that some cameras write."""
         space = self.camera.get(Base.ColorSpace)

@@ -236,4 +236,4 @@ def _left_out(picture: Picture, form: AnswerFormat, bits: int, kept: Metadata) -
 
 def _names_resolution(exif: bytes | None) -> bool:
     tags = read_exif(exif) if exif else None
-    return tags is not None and tags.has_resolution
+    return tags is not None and tags.dpi is not None

@@ -210,7 +210,7 @@ class TiffFile:
             elif taken[tag].kind in INTEGERS:
                 writer.add_numbers(tag, directory.numbers(tag))
             else:
-                writer.add_values(tag, taken[tag], directory.raw(tag))
+                writer.add_values(tag, taken[tag].kind, taken[tag].count, directory.raw(tag))
         signature = b"MM\0*" if self.big and not big else self.content[: 8 if big else 4]
         pointer = struct.pack(self.order + writer.word, place)
         with memoryview(self.content) as content, content[16 if big else 8 :] as rest:
@@ -244,13 +244,11 @@ class _Writer:
 
     def add_numbers(self, tag: int, numbers: Sequence[int]) -> None:
         """Add a field of whole numbers."""
-        self._add(tag, self._kind, len(numbers), struct.pack(f"{self._order}{len(numbers)}{self.word}", *numbers))
+        values = struct.pack(f"{self._order}{len(numbers)}{self.word}", *numbers)
+        self.add_values(tag, self._kind, len(numbers), values)
 
-    def add_values(self, tag: int, field: Field, values: bytes) -> None:
-        """Add a field whose values came from another place."""
-        self._add(tag, field.kind, field.count, values)
-
-    def _add(self, tag: int, kind: int, count: int, values: bytes) -> None:
+    def add_values(self, tag: int, kind: int, count: int, values: bytes) -> None:
+        """Add a field with values in the byte order of the file."""
         inline = values.ljust(self._word_bytes, b"\0")
         if len(values) > self._word_bytes:
             inline = struct.pack(self._order + self.word, self._values_place + len(self._values))
