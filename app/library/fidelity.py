@@ -1,7 +1,6 @@
 """The parameter `fidelity`: pairs of models trained for PSNR and with a GAN, and blends of the two."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,7 +70,6 @@ class Blends:
         self._cache = cache
         self._entries: dict[BlendKey, tuple[str, Entry]] = {}
         """Each with the versions of the two networks that it was made from."""
-        self._waiting: Counter[Entry] = Counter()
 
     @contextmanager
     def between(self, pair: Pair, psnr: Network, gan: Network, step: int) -> Iterator[Entry]:
@@ -84,13 +82,12 @@ class Blends:
             entry = Entry(name=f"{pair.psnr}+{pair.gan}:{step / STEPS:.2f}", file=None, load=_impossible)
             self._entries[pair, step] = (versions, entry)
         entry.load = partial(self._loader.blend, entry.name, psnr, gan, alpha=1 - step / STEPS)
-        self._waiting[entry] += 1
+        entry.waiting += 1
         try:
             yield entry
         finally:
-            self._waiting[entry] -= 1
-            if not self._waiting[entry]:
-                del self._waiting[entry]
+            entry.waiting -= 1
+            if not entry.waiting:
                 entry.load = _impossible  # drop references to both source networks
 
 
