@@ -117,11 +117,6 @@ class _Share:
         in_work = max(2, min(MAX_IN_WORK, IN_WORK_PX // (header.height * header.width), header.frames))
         return cls(in_work=in_work, held=min(header.frames, MAX_HELD_BYTES // _answer_bytes(header, plan)))
 
-    def memory_bytes(self, header: Header, plan: Plan, frame_bytes: int) -> int:
-        """Return an upper bound on the memory of an animation, from that of one frame."""
-        decoded_bytes = header.frames * 3 * header.planes * header.height * header.width
-        return decoded_bytes + self.in_work * frame_bytes + self.held * _answer_bytes(header, plan)
-
 
 def _in_memory(header: Header, options: UpscaleOptions) -> Header:
     """Return the header of an animation as its frames are in memory: any of them may have alpha."""
@@ -130,8 +125,10 @@ def _in_memory(header: Header, options: UpscaleOptions) -> Header:
 
 def _memory_bytes(header: Header, work: Work) -> int:
     header = _in_memory(header, work.options)
+    share = _Share.of(header, work.plan)
+    decoded_bytes = header.frames * 3 * header.planes * header.height * header.width
     frame_bytes = max(work.held_bytes(header, whole_answer=True), decoding_bytes(header))
-    return _Share.of(header, work.plan).memory_bytes(header, work.plan, frame_bytes)
+    return decoded_bytes + share.in_work * frame_bytes + share.held * _answer_bytes(header, work.plan)
 
 
 def _answer_bytes(header: Header, plan: Plan) -> int:
