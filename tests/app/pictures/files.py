@@ -12,17 +12,13 @@ from PIL import Image, ImageCms
 from app.pictures.picture import Pixels
 from model.pictures.limits import Limits
 from tests.app.conftest import encoded, noise
+from tests.model.pictures.files import chunk as chunk
 
 LIMITS = Limits(
     max_picture_px=10_000, max_width_px=10_000, max_frames=20, max_metadata_bytes=50_000, max_expansion=100_000
 )
 HEIGHT, WIDTH = 7, 10
 SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    """Make a chunk of a PNG."""
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png(pixels: Pixels, *between: bytes, bits: int | None = None) -> bytes:

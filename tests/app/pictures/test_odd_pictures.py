@@ -21,16 +21,12 @@ from model.pictures.reading import read_size
 from tests.app.conftest import encoded, noise
 from tests.app.pictures.files import HEIGHT, LIMITS, WIDTH, chunk, levels, opened, png, tiff
 from tests.app.pictures.heic_file import SIDE, heic
+from tests.model.pictures.files import box
 from tests.tiff_file import Tiff
 
 needs_heic = pytest.mark.skipif(installed() is None, reason="no reader of HEIC: the extra `heic`")
 
 prepare_decoders()
-
-
-def box(kind: bytes, content: bytes) -> bytes:
-    """Make a box of an ISO media file."""
-    return struct.pack(">I", 8 + len(content)) + kind + content
 
 
 def bmp(

@@ -3,7 +3,6 @@
 import contextlib
 import struct
 import tracemalloc
-import zlib
 from dataclasses import replace
 
 import numpy
@@ -17,13 +16,8 @@ from app.pictures.layout import layout_of
 from app.pictures.picture import Metadata, Picture, Pixels, is_neutral, planes_of
 from app.pictures.postprocess import Postprocessor
 from app.sizing import decoding_bytes
-from model.pictures.limits import Limits
 from tests.app.conftest import encoded, noise
-from tests.app.pictures.files import SRGB_PROFILE
-
-LIMITS = Limits(
-    max_picture_px=10_000, max_width_px=10_000, max_frames=20, max_metadata_bytes=50_000, max_expansion=100_000
-)
+from tests.app.pictures.files import LIMITS, SRGB_PROFILE, chunk
 
 # As at the start of the service: Pillow's warnings about odd files are expected here.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -231,9 +225,6 @@ def test_the_first_frame_of_an_animation_is_taken() -> None:
 
 def test_pixels_are_limited_by_the_header_before_anything_is_decoded() -> None:
     # A header that claims 50,000 x 50,000 px, without pixel data.
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0))
     with pytest.raises(TooLarge, match="10000 px"):
         decode(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b""), LIMITS)

@@ -17,6 +17,7 @@ from model.pictures.errors import Damaged, OverLimit
 from model.pictures.gif import gif_header, plays_of
 from model.pictures.limits import Limits
 from model.pictures.reading import read, read_header
+from tests.model.pictures.files import chunk
 
 LIMITS = Limits(max_picture_px=1000, max_width_px=1000, max_frames=20, max_metadata_bytes=50_000, max_expansion=100_000)
 Colour = tuple[int, ...]
@@ -44,10 +45,6 @@ class Part:
 
 def rgba(*pixels: Colour, left: int = 0, disposal: int = KEEP, blend: bool = False) -> Part:
     return Part([sample for pixel in pixels for sample in pixel], left, disposal, blend)
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def apng(width: int, parts: Sequence[Part], *, kind: int = 6, bits: int = 8, between: bytes = b"") -> bytes:

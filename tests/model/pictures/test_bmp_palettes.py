@@ -7,12 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from model.pictures.errors import Damaged, OverLimit
-from model.pictures.limits import Limits
 from model.pictures.reading import read, read_header
+from tests.model.pictures.files import LIMITS
 
-LIMITS = Limits(
-    max_picture_px=10_000, max_width_px=10_000, max_frames=20, max_metadata_bytes=50_000, max_expansion=100_000
-)
 HEIGHT, WIDTH = 7, 13
 HEADERS = (12, 40, 52, 56, 64, 108, 124)
 RANDOM = numpy.random.default_rng(0)

@@ -11,7 +11,8 @@ from model.pictures.box_data import MAX_METADATA_ITEMS, MAX_TRACKS, SHARED_BYTES
 from model.pictures.container import check_before_opening
 from model.pictures.errors import Damaged, OverLimit
 from model.pictures.reading import read_header
-from tests.model.pictures.test_box_work import LIMITS, Part, av1, box, full_box, hevc, media_file
+from tests.model.pictures.files import box
+from tests.model.pictures.test_box_work import LIMITS, Part, av1, full_box, hevc, media_file
 
 LIMIT_BYTES = LIMITS.max_metadata_bytes
 HEADS = {b"avif": av1(64, 64), b"heic": hevc(1, 64, 64)}

@@ -10,12 +10,9 @@ from model.pictures.box_structure import MAX_BOXES, MAX_FRAMES, MAX_ITEMS
 from model.pictures.errors import Damaged, OverLimit
 from model.pictures.limits import Limits
 from model.pictures.reading import read, read_header
+from tests.model.pictures.files import box
 
 LIMITS = Limits(max_picture_px=100, max_width_px=100, max_frames=20, max_metadata_bytes=50_000, max_expansion=100_000)
-
-
-def box(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I4s", 8 + len(content), kind) + content
 
 
 def avif(*behind: bytes) -> bytes:

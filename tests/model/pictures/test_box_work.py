@@ -17,6 +17,7 @@ from model.pictures.limits import Limits
 from model.pictures.reading import read, read_header
 from model.pictures.units import MAX_UNITS
 from tests.model.pictures.av1_data import frame, sequence
+from tests.model.pictures.files import box
 
 LIMITS = Limits(
     max_picture_px=2**24, max_width_px=2**14, max_frames=20, max_metadata_bytes=50_000, max_expansion=100_000
@@ -24,10 +25,6 @@ LIMITS = Limits(
 SLICE, SETUP = 1, bytes(21) + b"\3\0"
 """A type of NAL units, and a setup whose NAL units have lengths of 4 bytes."""
 ALPHA = b"\0\0\0\0urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0"
-
-
-def box(kind: bytes, *content: bytes) -> bytes:
-    return struct.pack(">I4s", 8 + sum(map(len, content)), kind) + b"".join(content)
 
 
 def full_box(kind: bytes, *content: bytes, version: int = 0) -> bytes:

@@ -13,12 +13,9 @@ import pyvips
 from PIL import Image
 
 from model.pictures.errors import Damaged, NotAccepted, OverLimit
-from model.pictures.limits import Limits
 from model.pictures.reading import read, read_header
+from tests.model.pictures.files import LIMITS
 
-LIMITS = Limits(
-    max_picture_px=100_000, max_width_px=10_000, max_frames=20, max_metadata_bytes=50_000, max_expansion=100_000
-)
 SCAN = b"\xff\xda"
 KINDS: dict[str, dict[str, Any]] = {
     "baseline": {},

@@ -9,14 +9,11 @@ import numpy
 import pytest
 from PIL import ExifTags, Image, PngImagePlugin
 
-from model.pictures.limits import Limits
 from model.pictures.orientation import in_xmp, size_in_header
 from model.pictures.reading import read
+from tests.model.pictures.files import LIMITS
 from tests.tiff_file import Tiff
 
-LIMITS = Limits(
-    max_picture_px=100_000, max_width_px=10_000, max_frames=20, max_metadata_bytes=50_000, max_expansion=100_000
-)
 WAYS = [
     ("tiff", ' tiff:Orientation="6"/>'),
     ("tiff", " tiff:Orientation = '6'/>"),

@@ -12,15 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.pictures.errors import Damaged, NotAccepted, OverLimit
-from model.pictures.limits import Limits
 from model.pictures.reading import read, read_header
 from model.pictures.samples import Samples
 from model.pictures.tiff_directory import MAX_SUB_DIRECTORIES, TiffFile
+from tests.model.pictures.files import LIMITS
 from tests.tiff_file import COMPRESSIONS, Levels, Tiff
 
-LIMITS = Limits(
-    max_picture_px=100_000, max_width_px=10_000, max_frames=20, max_metadata_bytes=50_000, max_expansion=100_000
-)
 ORDERS = ("<", ">")
 HEIGHT, WIDTH = 19, 21
 

@@ -10,13 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.pictures.errors import Damaged, NotAccepted
-from model.pictures.limits import Limits
 from model.pictures.reading import read, read_header
+from tests.model.pictures.files import LIMITS
 from tests.tiff_file import Levels, Tiff, Value
-
-LIMITS = Limits(
-    max_picture_px=100_000, max_width_px=10_000, max_frames=20, max_metadata_bytes=50_000, max_expansion=100_000
-)
 
 
 @pytest.mark.parametrize("compression", [1, 5, 8])
