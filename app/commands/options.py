@@ -58,7 +58,7 @@ def parse_options(arguments: list[str]) -> Options:
     if weights:
         del values["model"]
     try:
-        request = Parameters().with_fields(values).request(accept="")
+        request = Parameters.of(Parameters(), values).request(accept="")
     except RequestValidationError as error:
         parser.error("; ".join(_complaint(each) for each in error.errors()))
     except ServiceError as error:
