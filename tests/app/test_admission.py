@@ -16,10 +16,11 @@ from app.options import UpscaleOptions
 from app.pictures.decode import Header
 from app.service import UpscaleService
 from app.threads import in_thread
-from tests.app.batching.engine import FakeEngine, ManualClock, all_parts, large, make_scheduler, small
+from tests.app.batching.engine import FakeEngine, all_parts, large, make_scheduler, small
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise, problem
 from tests.app.live import Live, until
+from tests.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 

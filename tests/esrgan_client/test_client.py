@@ -33,6 +33,7 @@ from tests.app.conftest import encoded, noise
 from tests.app.jobs.peer import Peer, Reply, listening
 from tests.app.live import Live, until
 from tests.app.processes import free_port
+from tests.clock import ManualClock
 from tests.esrgan_client.answers import PICTURE, answering, picture_file, problem
 
 pytestmark = pytest.mark.anyio
@@ -297,20 +298,10 @@ def test_retry_after_is_honoured_and_the_total_time_is_bounded() -> None:
         attempts.pause_s(ZeroDivisionError())
 
 
-class Clock:
-    """A manual clock."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 class Stream(httpx.SyncByteStream, httpx.AsyncByteStream):
     """Lines of an answer, after which ten minutes pass and the connection is lost."""
 
-    def __init__(self, clock: Clock, *lines: str) -> None:
+    def __init__(self, clock: ManualClock, *lines: str) -> None:
         self._clock, self._lines = clock, lines
 
     def __iter__(self) -> Iterator[bytes]:
@@ -328,8 +319,8 @@ class TestWatching:
     """Watching a job for longer than the time for attempts."""
 
     @pytest.fixture
-    def clock(self, monkeypatch: pytest.MonkeyPatch) -> Clock:
-        clock = Clock()
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> ManualClock:
+        clock = ManualClock()
         for module in ("sync_client", "async_client"):
             monkeypatch.setattr(f"esrgan_client.{module}.Attempts", partial(Attempts, clock=clock))
         monkeypatch.setattr("esrgan_client.retries.FIRST_PAUSE_S", 0)
@@ -344,7 +335,7 @@ class TestWatching:
             return await asyncio.to_thread(sync.wait, "job_1")
 
     async def test_a_stream_is_opened_again_whenever_it_is_lost(
-        self, kind: type[Client | AsyncClient], clock: Clock
+        self, kind: type[Client | AsyncClient], clock: ManualClock
     ) -> None:
         job = {"id": "job_1", "state": "done", "progress": 1, "problem": None}
         lost = [httpx.Response(200, stream=Stream(clock, ": still here")) for _ in range(3)]
@@ -353,7 +344,9 @@ class TestWatching:
         assert (await self.wait(kind, transport)).state == "done"
         assert len(seen) == 6
 
-    async def test_a_service_that_stays_away_is_given_up(self, kind: type[Client | AsyncClient], clock: Clock) -> None:
+    async def test_a_service_that_stays_away_is_given_up(
+        self, kind: type[Client | AsyncClient], clock: ManualClock
+    ) -> None:
         seen = 0
 
         def handle(request: httpx.Request) -> httpx.Response:

@@ -10,18 +10,9 @@ from app.access.keys import NO_LIMITS, Key, KeyLimits, KeysError, Role, find_key
 from app.access.usage import Usage
 from app.errors import KeyLimit
 from app.settings import SettingsError
+from tests.clock import ManualClock
 
 HASH = "sha256:" + "0" * 64
-
-
-class Clock:
-    """A manual clock."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def test_a_new_key_is_found_by_its_token_alone() -> None:
@@ -72,7 +63,7 @@ def test_a_name_may_have_two_tokens_while_one_replaces_the_other() -> None:
 def test_a_changed_file_is_reloaded_and_a_broken_one_changes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock, path = Clock(), tmp_path / "keys"
+    clock, path = ManualClock(), tmp_path / "keys"
     (old, old_line), (new, new_line) = new_key("old"), new_key("new")
     path.write_text(old_line)
     keyring = Keyring(path, clock)
@@ -96,7 +87,7 @@ def test_a_changed_file_is_reloaded_and_a_broken_one_changes_nothing(
 
 
 def test_a_changed_limit_on_the_bytes_of_jobs_holds_without_requests(tmp_path: Path) -> None:
-    clock, path = Clock(), tmp_path / "keys"
+    clock, path = ManualClock(), tmp_path / "keys"
     path.write_text(new_key("shop", ["job_bytes=100"])[1])
     keyring = Keyring(path, clock)
     path.write_text(new_key("shop", ["job_bytes=1000"])[1])
@@ -109,8 +100,8 @@ def test_a_missing_file_stops_the_start(tmp_path: Path) -> None:
         Keyring(tmp_path / "nowhere")
 
 
-def limited(limits: KeyLimits) -> tuple[Usage, Clock]:
-    clock = Clock()
+def limited(limits: KeyLimits) -> tuple[Usage, ManualClock]:
+    clock = ManualClock()
     return Usage(Key(name="shop", digest=b"", limits=limits), clock), clock
 
 
@@ -154,7 +145,7 @@ def test_a_picture_that_costs_more_than_a_minute_delays_the_next_request() -> No
 
 
 def test_a_file_may_begin_with_a_mark_at_the_start_and_after_a_change(tmp_path: Path) -> None:
-    clock, path = Clock(), tmp_path / "keys"
+    clock, path = ManualClock(), tmp_path / "keys"
     (old, old_line), (new, new_line) = new_key("old"), new_key("new")
     path.write_text(old_line, encoding="utf-8-sig")
     keyring = Keyring(path, clock)
@@ -166,7 +157,7 @@ def test_a_file_may_begin_with_a_mark_at_the_start_and_after_a_change(tmp_path: 
 
 
 def test_usage_survives_a_reload_and_is_reset_by_new_limits(tmp_path: Path) -> None:
-    clock, path = Clock(), tmp_path / "keys"
+    clock, path = ManualClock(), tmp_path / "keys"
     token, line = new_key("shop")
     path.write_text(f"{line} concurrent=1")
     keyring = Keyring(path, clock)

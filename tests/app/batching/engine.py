@@ -9,18 +9,7 @@ from dataclasses import dataclass
 from app.batching.job import Job
 from app.batching.scheduler import Scheduler
 from app.batching.ticket import Ticket
-
-
-class ManualClock:
-    """A manual clock."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-        self.reads = 0
-
-    def __call__(self) -> float:
-        self.reads += 1
-        return self.now_s
+from tests.clock import ManualClock
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,9 @@ from app.batching.device_thread import MAX_LATENESS, UNKNOWN_FACTOR, DeviceThrea
 from app.batching.job import DeviceLost, Job
 from app.batching.scheduler import Scheduler
 from app.errors import Unavailable
-from tests.app.batching.engine import FakeEngine, FakeInput, ManualClock, large, make_scheduler, occupy, outcomes, small
+from tests.app.batching.engine import FakeEngine, FakeInput, large, make_scheduler, occupy, outcomes, small
 from tests.app.live import until
+from tests.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 

@@ -15,18 +15,9 @@ import pytest
 
 from app.jobs.database import Database, Session
 from app.jobs.sqlite import SqliteDatabase
+from tests.clock import ManualClock
 
 Result = TypeVar("Result")
-
-
-class ManualClock:
-    """A manual clock."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from app.jobs.claims import Claim, Hold, claim, recover, release, renew, reserve
 from app.jobs.database import Database
 from app.jobs.job import JobState, NewPicture, StoredPicture
 from app.jobs.ledger import JobLimits
-from tests.app.jobs.conftest import ManualClock
 from tests.app.jobs.rows import LEASE_S, TTL_S, added, claimed, ended, new_job, read, taken
+from tests.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 

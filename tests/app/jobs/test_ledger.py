@@ -16,8 +16,8 @@ from app.jobs.job import JobState, NewPicture
 from app.jobs.ledger import JobLimits
 from app.jobs.submission import Submission
 from app.upscaling import UpscaleRequest
-from tests.app.jobs.conftest import ManualClock
 from tests.app.jobs.rows import LEASE_S, TTL_S, added, claimed, ended, new_job, read, taken
+from tests.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 

@@ -35,10 +35,10 @@ from app.jobs.webhooks import (
 )
 from app.lists import hosts_of
 from app.settings import Settings
-from tests.app.jobs.conftest import ManualClock
 from tests.app.jobs.peer import Peer, Reply, listening
 from tests.app.jobs.rows import added, ended, new_job, taken
 from tests.app.live import until
+from tests.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
