@@ -20,6 +20,7 @@ from app.jobs.sweeper import Sweeper
 from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
 from app.jobs.webhooks import Deliverer
+from app.jobs.worker import Worker
 from app.record import Observer
 from app.service import UpscaleService
 from app.settings import Settings
@@ -66,7 +67,8 @@ class Parts:
         hooks = Outgoing(AddressRules(settings.webhook_hosts, setting="ESRGAN_WEBHOOK_HOSTS", networks=networks))
         deliverer = Deliverer(database, hooks, keys, counters, prefix=settings.root_path)
         transfer = Transfer(sources, whole_s=settings.upload_s, min_bytes_per_s=settings.upload_bytes_per_s)
-        runner = Runner(settings, database, store, transfer, watch, counters, limits)
+        worker = Worker(settings, store, transfer, watch)
+        runner = Runner(settings, database, store, worker, watch, counters, limits)
         runner.on_end = deliverer.wake
         return cls(
             database=database,

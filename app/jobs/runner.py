@@ -17,7 +17,6 @@ from app.jobs.database import Database, Session
 from app.jobs.job import JobState, Problem, Result, StoredPicture
 from app.jobs.ledger import JobLimits
 from app.jobs.store import Store, discard
-from app.jobs.transfer import Transfer
 from app.jobs.watch import Watch
 from app.jobs.worker import GivenBack, Worker, record_of
 from app.outages import Outage
@@ -52,7 +51,7 @@ class Runner:
         settings: Settings,
         database: Database,
         store: Store,
-        transfer: Transfer,
+        worker: Worker,
         watch: Watch,
         counters: JobCounters,
         limits: Callable[[str], JobLimits],
@@ -63,7 +62,7 @@ class Runner:
         self._settings = settings
         self._database = database
         self._store = store
-        self._worker = Worker(settings, store, transfer, watch)
+        self._worker = worker
         self._watch = watch
         self._counters = counters
         self._wake = asyncio.Event()
@@ -93,10 +92,7 @@ class Runner:
 
     def cancel(self, job_id: str) -> None:
         """Stop the running pictures of a job, except those whose end is being recorded."""
-        for task, held in self._running.items():
-            if held.job.id == job_id and task not in self._settling:
-                self._cancelled.add(task)
-                task.cancel()
+        asyncio.get_running_loop().call_soon(self._interrupt, job_id)
 
     def stop_claiming(self) -> None:
         """Claim no more pictures."""
@@ -115,7 +111,14 @@ class Runner:
         self.stop_claiming()
         if math.isinf(self._released_s):
             self._released_s = time.monotonic()
-            for task in self._running.keys() - self._settling:
+            asyncio.get_running_loop().call_soon(self._interrupt)
+
+    def _interrupt(self, job_id: str = "") -> None:
+        """Cancel the work on a job, or on all. Called later: work cancelled before its first step has no clean-up."""
+        for task, held in self._running.items():
+            if task not in self._settling and job_id in ("", held.job.id):
+                if job_id:
+                    self._cancelled.add(task)
                 task.cancel()
 
     async def stop(self) -> None:
@@ -212,23 +215,21 @@ class Runner:
 
     async def _result(self, held: Claim, service: UpscaleService, record: RequestRecord) -> Result:
         """Do the work. An interruption stays one, whatever its clean-up raises: the picture is not at fault."""
+        task = cast("asyncio.Task[None]", asyncio.current_task())
         try:
             result = await self._worker.result(held, service, record)
-            await self._check_size(held, result)
+            change = partial(reserve, claim=held, size_bytes=result.size_bytes, limits=self.limits(held.job.key_name))
+            refusal = await self._insisting(held, change)
+            self._settling.discard(task)  # what follows can be interrupted
+            if refusal is not None:
+                raise refusal
             await self._worker.send(held, result)
             return result
         except Exception as error:
-            if not cast("asyncio.Task[None]", asyncio.current_task()).cancelling():
+            if not task.cancelling():
                 raise
             log.warning("job %s picture %d: interrupted, and then: %r", held.job.id, held.picture.number, error)
             raise asyncio.CancelledError from error
-
-    async def _check_size(self, held: Claim, result: Result) -> None:
-        change = partial(reserve, claim=held, size_bytes=result.size_bytes, limits=self.limits(held.job.key_name))
-        refusal = await self._insisting(held, change)
-        self._settling.discard(cast("asyncio.Task[None]", asyncio.current_task()))  # what follows can be interrupted
-        if refusal is not None:
-            raise refusal
 
     async def _settle(
         self,
@@ -240,8 +241,7 @@ class Runner:
         problem: Problem | None = None,
     ) -> None:
         """Record the end of a picture, and remove files that are no longer needed."""
-        record.answered = 200 if problem is None else problem.status
-        record.problem = problem.type if problem else ""
+        record.answered, record.problem = (problem.status, problem.type) if problem else (200, "")
         record.complete = state is JobState.DONE
         record.left = state is JobState.CANCELLED
         change = partial(end, claim=held, state=state, ttl_s=self._settings.job_ttl_s, result=result, problem=problem)

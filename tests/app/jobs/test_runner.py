@@ -126,15 +126,14 @@ class House:
         self.store = UnsteadyStore(folder / "files", min_free_bytes=0)
         self.counters = JobCounters()
         self.service = cast(UpscaleService, SimpleNamespace(scheduler=SimpleNamespace(failure=None)))
-        self.runner = self.another(**settings)
         self.work = Work(self.store)
-        self.runner._worker = cast(Worker, self.work)
+        self.runner = self.another(**settings)
 
     def another(self, **settings: Any) -> Runner:
         settings = {"job_lease_s": LEASE_S, "jobs_running": 1} | settings
-        transfer = cast(Transfer, None)
+        worker = cast(Worker, self.work)
         return Runner(
-            Settings(**settings), self.database, self.store, transfer, Watch(), self.counters, lambda name: NO_LIMITS
+            Settings(**settings), self.database, self.store, worker, Watch(), self.counters, lambda name: NO_LIMITS
         )
 
     async def job(self) -> str:
@@ -298,6 +297,25 @@ async def test_a_job_that_is_cancelled_while_its_end_waits_for_the_database_is_c
     await house.database.write(partial(cancel, job=await read(house.database, job_id), ttl_s=100))
     house.runner.cancel(job_id)
     await house.until(job_id, JobState.CANCELLED)
+
+
+@pytest.mark.parametrize(("stops", "state"), [(False, JobState.CANCELLED), (True, JobState.WAITING)])
+async def test_work_that_is_interrupted_before_its_first_step_is_settled(
+    house: House, monkeypatch: pytest.MonkeyPatch, stops: bool, state: JobState
+) -> None:
+    begin, begun = house.runner._begin, asyncio.Event()
+
+    def interrupted(held: Claim, service: UpscaleService) -> None:
+        begin(held, service)
+        house.runner.release() if stops else house.runner.cancel(held.job.id)
+        begun.set()
+
+    monkeypatch.setattr(house.runner, "_begin", interrupted)
+    house.work.after.clear()
+    job_id = await house.job()
+    house.runner.start(house.service)
+    await begun.wait()
+    await house.until(job_id, state)
 
 
 @pytest.mark.parametrize("error", [None, QueueFull("full")], ids=["done", "failed"])
