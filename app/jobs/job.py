@@ -171,9 +171,6 @@ class StoredJob:
     ended: float | None
     expires: float | None
     request: Mapping[str, Any]
-    fingerprint: str
-    webhook: str
-    webhook_events: Sequence[str]
     trace: Mapping[str, str]
     request_id: str
     pictures: Sequence[StoredPicture]
@@ -181,7 +178,7 @@ class StoredJob:
     @classmethod
     def of(cls, row: Row, pictures: Sequence[StoredPicture]) -> Self:
         """Read a row."""
-        texts = {"request", "webhook_events", "trace"}
+        texts = {"request", "trace"}
         plain = {name: row[name] for name in cls.__dataclass_fields__ if name not in {"state", "pictures", *texts}}
         parsed = {name: json.loads(row[name]) for name in texts}
         return cls(**plain, **parsed, state=JobState(row["state"]), pictures=pictures)

@@ -46,12 +46,8 @@ class Sweeper:
     def start(self) -> None:
         """Start to count and to sweep, in separate tasks, because a sweep may take long."""
         self._tasks = [
-            asyncio.create_task(
-                repeat(self.count, COUNT_S, Outage(log, "count jobs"), max_share=MAX_SHARE), name="count jobs"
-            ),
-            asyncio.create_task(
-                repeat(self.sweep, SWEEP_S, Outage(log, "sweep jobs"), max_share=MAX_SHARE), name="sweep jobs"
-            ),
+            asyncio.create_task(repeat(call, every_s, Outage(log, name), max_share=MAX_SHARE), name=name)
+            for call, every_s, name in ((self.count, COUNT_S, "count jobs"), (self.sweep, SWEEP_S, "sweep jobs"))
         ]
 
     async def stop(self) -> None:
