@@ -73,6 +73,11 @@ def _state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
 @pytest.fixture(scope="session")
 def shared_folder() -> Path:
     """The benchmark pictures next to the clone; tests that need them are skipped if they are missing."""

@@ -3,7 +3,6 @@
 import io
 from pathlib import Path
 
-import httpx
 import numpy
 import pytest
 import torch
@@ -16,6 +15,7 @@ from app.http.application import create_app
 from app.lifecycle import Lifecycle
 from model.export.ncnn_pair import write_generator
 from model.rrdb import MARGIN_PX
+from tests.app.in_process import started
 from tests.model.examples import random_net, textured
 from tests.model.files.test_foreign import Compact
 from tests.model.published import FIRST_RELEASE, NEW, NamedGenerator, OldGenerator, randomised
@@ -31,11 +31,6 @@ def networks() -> dict[str, nn.Module]:
         "x2plus": randomised(NamedGenerator(NEW, scale=2, unshuffle=2, **SMALL)),
         "srvgg": randomised(Compact()),
     }
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture
@@ -71,9 +66,7 @@ async def test_every_kind_of_published_file_serves_under_its_name_next_to_a_brok
     picture = textured(13, 9)
     upload = io.BytesIO()
     Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(upload, "PNG")
-    app = create_app(Lifecycle.of(build_service(read_settings())))
-    transport = httpx.ASGITransport(app=app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+    async with started(create_app(Lifecycle.of(build_service(read_settings())))) as it:
         listed = {model["name"]: model["state"] for model in (await it.get("/v1/models")).json()["models"]}
         assert {name for name, state in listed.items() if state == "failed"} == {"broken"}
         for name, net in {**networks(), "pair": random_net()}.items():

@@ -20,6 +20,7 @@ from app.lifecycle import Lifecycle
 from model.files.checkpoint import read_checkpoint
 from model.files.reading import SUFFIXES
 from model.reliable import load
+from tests.app.in_process import started
 from tests.model.examples import TINY, textured
 from tests.training.photographs import save
 from training.__main__ import main
@@ -36,11 +37,6 @@ pytestmark = pytest.mark.anyio
 NAME = "smoke-x4"
 SIZES = [(64, 96), (67, 53), (149, 41)]
 """Sizes of the validation pictures; the odd ones lose rows and columns that are not a whole low-res pixel."""
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +93,7 @@ async def test_the_service_answers_every_picture_with_the_score_that_training_me
     monkeypatch.setenv("ESRGAN_MODELS", str(finished))
     monkeypatch.setenv("ESRGAN_DEFAULT_MODEL", NAME)
     monkeypatch.setenv("ESRGAN_WHOLE_PICTURE_PX", str(whole_picture_px))
-    app = create_app(Lifecycle.of(build_service(read_settings())))
-    transport = httpx.ASGITransport(app=app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+    async with started(create_app(Lifecycle.of(build_service(read_settings())))) as it:
         answers = {pair.name: await answer_of(it, pair.low_res) for pair in pairs}
     scores = {pair.name: psnr_y(answers[pair.name], pair.high_res, border=upscaler.scale) for pair in pairs}
     assert len(scores) == len(SIZES)

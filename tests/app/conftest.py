@@ -24,15 +24,11 @@ from model.files.checkpoint import Card, write_checkpoint
 from model.reliable import ReliableUpscaler
 from model.rrdb import RRDBConfig, RRDBNet
 from tests.app.blocked_device import BlockedDevice
+from tests.app.in_process import started
 from tests.app.library.parts import folder, loader, make
 from tests.app.live import Live, calling, serving
 
 __all__ = ["folder", "loader", "make"]  # fixtures
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 def write_tiny_model(folder: Path, name: str, *, scale: int = 4, seed: int = 0) -> Path:
@@ -116,8 +112,7 @@ async def app(life: Lifecycle) -> FastAPI:
 
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+    async with started(app) as it:
         yield it
 
 

@@ -16,6 +16,7 @@ from app.settings import Settings
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import decoded, encoded, noise, problem
 from tests.app.http.protocol.plain_app import plain_app
+from tests.app.in_process import without_models
 from tests.app.live import Live, calling, serving, until
 
 pytestmark = pytest.mark.anyio
@@ -165,7 +166,7 @@ def test_a_call_that_hangs_in_a_thread_does_not_hold_up_the_end() -> None:
     gate, records = threading.Event(), list[RequestRecord]()
 
     async def serve() -> None:
-        life = Lifecycle(Settings(), lambda: pytest.fail("nothing is to be loaded"))
+        life = without_models()
         async with serving(life, plain_app(life, records), [records.append]):
             asyncio.get_running_loop().run_in_executor(None, gate.wait, 30)
 

@@ -21,6 +21,7 @@ from app.settings import Settings, SettingsError
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise, problem
 from tests.app.http.endpoints.test_jobs import create, ended
+from tests.app.in_process import started
 from tests.app.live import Live, calling, until
 
 pytestmark = pytest.mark.anyio
@@ -35,12 +36,7 @@ async def test_what_runs_at_a_stop_is_given_back_and_done_by_the_next_process(
     live.signal()
     await until(live.running.done)
     blocked.gate.set()
-    app = create_app(Lifecycle.of(build_service(settings)))
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
+    async with started(create_app(Lifecycle.of(build_service(settings)))) as client:
         jobs = [await ended(client, job_id) for job_id in sent]
     assert [job["state"] for job in jobs] == ["done"] * 6
     assert max(picture["attempts"] for job in jobs for picture in job["pictures"]) == 2
@@ -100,12 +96,7 @@ async def test_jobs_begin_when_a_database_that_was_away_at_the_start_is_back(
 
     monkeypatch.setattr("app.jobs.parts.open_database", opened)
     monkeypatch.setattr("app.jobs.service.OPEN_RETRY_S", 0.05)
-    app = create_app(Lifecycle.of(build_service(settings)))
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
+    async with started(create_app(Lifecycle.of(build_service(settings)))) as client:
         picture = encoded(noise(8, 8))
         assert (await client.post("/v1/upscale", content=picture)).status_code == 200
         refused = await client.post("/v1/jobs", content=picture)

@@ -1,5 +1,5 @@
 """The service of `tests/app`, on a port."""
 
-from tests.app.conftest import anyio_backend, engine, folder, life, live, loader, make, models, service, settings
+from tests.app.conftest import engine, folder, life, live, loader, make, models, service, settings
 
-__all__ = ["anyio_backend", "engine", "folder", "life", "live", "loader", "make", "models", "service", "settings"]
+__all__ = ["engine", "folder", "life", "live", "loader", "make", "models", "service", "settings"]

@@ -12,17 +12,15 @@ import pytest
 
 from app.http.application import create_app
 from app.http.assets import MEDIA_TYPES, STATIC, Assets
-from app.lifecycle import Lifecycle
-from app.settings import Settings
 from tests.app.conftest import problem
+from tests.app.in_process import client_of, without_models
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(Lifecycle(Settings(), lambda: pytest.fail("nothing is to be loaded")))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as it:
+    async with client_of(create_app(without_models())) as it:
         yield it
 
 

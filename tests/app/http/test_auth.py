@@ -19,6 +19,7 @@ from app.lifecycle import Lifecycle
 from app.service import UpscaleService
 from app.settings import Settings
 from tests.app.conftest import decoded, encoded, noise, problem
+from tests.app.in_process import client_of, started, without_models
 
 pytestmark = pytest.mark.anyio
 
@@ -164,7 +165,7 @@ def administered(settings: Settings) -> httpx.AsyncClient:
     async def admin(_: Annotated[None, Depends(operator)]) -> str:
         return "done"
 
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
+    return client_of(app)
 
 
 async def test_only_an_operator_may_administer(settings: Settings, tokens: dict[str, str]) -> None:
@@ -185,14 +186,8 @@ async def test_without_keys_only_this_machine_may_administer(settings: Settings)
 async def test_without_keys_a_sent_key_is_ignored(service: UpscaleService, settings: Settings) -> None:
     life = Lifecycle.of(service)
     life.settings = settings.model_copy(update={"keys": None})
-    app = create_app(life)
-    transport = httpx.ASGITransport(app=app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+    async with started(create_app(life)) as it:
         assert (await it.get("/v1/models", headers=bearer("whatever"))).status_code == 200
-
-
-def never() -> UpscaleService:
-    raise NotImplementedError
 
 
 PROXIED = [
@@ -238,7 +233,6 @@ async def test_through_a_proxy_an_operator_may_administer_with_a_key(
 async def test_without_keys_the_metrics_are_for_direct_callers_only(settings: Settings) -> None:
     for host in ("127.0.0.1", "0.0.0.0"):
         open_to_all = settings.model_copy(update={"keys": None, "host": host, "allow_anonymous": True})
-        transport = httpx.ASGITransport(app=create_app(Lifecycle(open_to_all, never)))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+        async with client_of(create_app(without_models(open_to_all))) as it:
             assert (await it.get("/metrics")).status_code == 200
             problem(await it.get("/metrics", headers={"X-Real-IP": "192.0.2.7"}), 403, "forbidden")

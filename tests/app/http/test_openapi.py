@@ -14,19 +14,13 @@ from PIL import Image
 
 from app.errors import DeadlinePassed, ServiceError
 from app.http.application import create_app
-from app.lifecycle import Lifecycle
-from app.service import UpscaleService
-from app.settings import Settings
 from tests.app.conftest import encoded, noise
+from tests.app.in_process import without_models
 from tests.app.live import Live
 
 pytestmark = pytest.mark.anyio
 
 DOCS = Path(__file__).parents[3] / "docs"
-
-
-def never() -> UpscaleService:
-    raise NotImplementedError
 
 
 @pytest.fixture
@@ -37,7 +31,7 @@ def written() -> dict[str, Any]:
 
 
 async def test_the_openapi_document_is_up_to_date(written: dict[str, Any]) -> None:
-    app = create_app(Lifecycle(Settings(), never))
+    app = create_app(without_models())
     assert json.loads(json.dumps(app.openapi())) == written, "run `make openapi`"
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from app.jobs.database import Database, Session
 from app.jobs.sqlite import SqliteDatabase
+from tests.app.jobs.peer import Peer, listening
 from tests.clock import ManualClock
 
 Result = TypeVar("Result")
@@ -23,6 +24,12 @@ Result = TypeVar("Result")
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    async with listening(Peer()) as it:
+        yield it
 
 
 @pytest.fixture(scope="session")

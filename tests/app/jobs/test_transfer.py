@@ -1,7 +1,6 @@
 """Pictures from URLs and results to URLs: complete, limited in size, retried if that may help."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from ipaddress import ip_network
 from socket import EAI_AGAIN, EAI_FAIL, EAI_NONAME, gaierror
@@ -21,12 +20,6 @@ from tests.app.live import until
 pytestmark = pytest.mark.anyio
 
 LOCAL = ip_network("127.0.0.0/8")
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with listening(Peer()) as it:
-        yield it
 
 
 def transfer(peer: Peer, *, whole_s: float = 5, wait_s: float = 5) -> Transfer:

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
@@ -55,12 +55,6 @@ class RunningClock(ManualClock):
 @pytest.fixture
 def clock() -> ManualClock:
     return RunningClock()
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with listening(Peer()) as it:
-        yield it
 
 
 async def done_job(database: Database, url: str, key: str = "shop") -> StoredJob:

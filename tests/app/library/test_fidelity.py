@@ -21,6 +21,7 @@ from model.ensemble import ORIENTATIONS
 from model.files.checkpoint import read_checkpoint, reference_output, write_checkpoint
 from model.interpolation import interpolate
 from tests.app.conftest import decoded, encoded, noise, problem, write_tiny_model
+from tests.app.in_process import started
 from tests.app.library.parts import NETWORK_BYTES, FakeLoader, Make, states
 
 pytestmark = pytest.mark.anyio
@@ -159,8 +160,7 @@ async def served(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     shutil.copy(tmp_path / "tiny-psnr-x4.safetensors", tmp_path / "odd-psnr.safetensors")
     write_tiny_model(tmp_path, "odd-gan", scale=2, seed=5)
     app = create_app(Lifecycle.of(build_service(Settings(models=tmp_path, default_model="tiny-psnr-x4"))))
-    transport = httpx.ASGITransport(app=app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+    async with started(app) as it:
         yield it
 
 

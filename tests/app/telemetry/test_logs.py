@@ -23,6 +23,7 @@ from app.telemetry.logs import JsonFormatter, log_config
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise
 from tests.app.http.endpoints.test_endpoints import send_and_hang_up
+from tests.app.in_process import client_of
 
 pytestmark = pytest.mark.anyio
 
@@ -57,11 +58,9 @@ async def test_a_request_leaves_one_line_with_its_sizes_and_stages(client: httpx
 
 async def test_a_line_has_the_address_of_the_peer(app: FastAPI, client: httpx.AsyncClient, lines: Lines) -> None:
     for address in ("192.0.2.7", "2001:db8::7"):
-        transport = httpx.ASGITransport(app=app, client=(address, 4321))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as caller:
+        async with client_of(app, (address, 4321)) as caller:
             await caller.get("/nothing", headers={"X-Forwarded-For": "198.51.100.1"})  # anybody may have written it
-    transport = httpx.ASGITransport(app=app, client=None)  # type: ignore[arg-type]  # as behind a Unix socket
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as caller:
+    async with client_of(app, None) as caller:
         await caller.get("/nothing")
     assert [line.get("client") for line in lines()] == ["192.0.2.7", "2001:db8::7", None]
     assert "198.51.100.1" not in json.dumps(lines())

@@ -18,6 +18,7 @@ from model.convolutions.fused import FusedConvolver
 from model.convolutions.library import OneDnnConvolver, library_convolution
 from tests.app.conftest import encoded, noise, problem
 from tests.app.http.test_auth import bearer, tokens
+from tests.app.in_process import client_of
 
 pytestmark = pytest.mark.anyio
 
@@ -117,8 +118,7 @@ async def test_the_metrics_have_the_version_and_readiness(client: httpx.AsyncCli
 
 
 async def test_metrics_are_there_while_the_service_loads(settings: Settings) -> None:
-    app = create_app(Lifecycle(settings, lambda: build_service(settings)))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as loading:
+    async with client_of(create_app(Lifecycle(settings, lambda: build_service(settings)))) as loading:
         now = await scraped(loading)
     assert ("esrgan_ready", frozenset()) in now
     assert value(now, "esrgan_ready") == 0

@@ -19,11 +19,6 @@ from model.rrdb import RRDBConfig
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Server:
     """Echoes uploads and remembers them."""
 

@@ -23,6 +23,7 @@ from app.service import UpscaleInput
 from app.settings import Settings, SettingsError
 from model.files.checkpoint import read_checkpoint
 from tests.app.conftest import decoded, encoded, noise, problem, write_tiny_model
+from tests.app.in_process import started
 
 pytestmark = pytest.mark.anyio
 
@@ -51,9 +52,7 @@ async def test_a_file_name_that_is_not_utf_8_breaks_neither_the_list_nor_answers
     settings: Settings, models: Path
 ) -> None:
     write_file_named(os.fsdecode(b"caf\xe9.pth"), models)
-    app = create_app(Lifecycle.of(build_service(settings)))
-    transport = httpx.ASGITransport(app=app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+    async with started(create_app(Lifecycle.of(build_service(settings)))) as it:
         entries = {entry["name"]: entry for entry in (await it.get("/v1/models")).json()["models"]}
         assert entries["caf"]["state"] == "failed"
         assert "\\udce9" in entries["caf"]["reason"]
@@ -184,9 +183,7 @@ async def test_an_empty_models_folder_is_refused(settings: Settings, tmp_path: P
 
 async def test_several_models_are_served_by_name(settings: Settings, models: Path) -> None:
     write_tiny_model(models, "double", scale=2, seed=1)
-    app = create_app(Lifecycle.of(build_service(settings)))
-    transport = httpx.ASGITransport(app=app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+    async with started(create_app(Lifecycle.of(build_service(settings)))) as it:
         answers = await asyncio.gather(
             it.post("/v1/upscale", content=encoded(noise(5, 5))),
             it.post("/v1/upscale?model=double", content=encoded(noise(5, 5))),
@@ -197,9 +194,7 @@ async def test_several_models_are_served_by_name(settings: Settings, models: Pat
 async def test_an_upload_that_is_not_a_picture_loads_no_network(settings: Settings, models: Path) -> None:
     write_tiny_model(models, "other", seed=1)
     service = build_service(settings.model_copy(update={"load": "lazy"}))
-    app = create_app(Lifecycle.of(service))
-    transport = httpx.ASGITransport(app=app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+    async with started(create_app(Lifecycle.of(service))) as it:
         problem(await it.post("/v1/upscale?model=other", content=b"not a picture"), 415, "unsupported-format")
         assert service.library.find("other").state is ModelState.UNLOADED
         problem(await it.post("/v1/upscale?model=nobody", content=b"not a picture"), 404, "no-such-model")

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from app.http.assets import STATIC
 from tests.app.conftest import problem
+from tests.app.in_process import client_of
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +42,7 @@ async def test_every_address_is_relative_so_that_the_page_works_below_a_prefix(c
 
 async def test_the_page_does_not_wait_for_the_network(app: FastAPI) -> None:
     # The lifespan of the application has not begun, so nothing is loaded.
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+    async with client_of(app) as client:
         problem(await client.get("/v1/models"), 503, "unavailable")
         assert (await client.get("/")).status_code == 200
 

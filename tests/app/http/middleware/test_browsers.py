@@ -14,11 +14,11 @@ from starlette.types import Message, Receive, Scope, Send
 from app.access.keys import new_key
 from app.http.application import create_app
 from app.http.middleware.browsers import BrowserGuardMiddleware
-from app.lifecycle import Lifecycle
 from app.lists import host_and_port_of, origins_of
 from app.settings import Settings
 from tests.app.conftest import decoded, encoded, noise, problem
 from tests.app.http.protocol.plain_app import plain_app
+from tests.app.in_process import client_of, without_models
 from tests.app.live import Live, serving
 
 pytestmark = pytest.mark.anyio
@@ -40,8 +40,7 @@ def preflight(origin: str, method: str = "POST", *headers: str) -> dict[str, str
 
 def service(settings: Settings) -> httpx.AsyncClient:
     """Make a client of a service without a loaded model: requests that pass the guard get 503."""
-    app = create_app(Lifecycle(settings, lambda: pytest.fail("nothing is to be loaded")))
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
+    return client_of(create_app(without_models(settings)))
 
 
 @pytest.fixture
@@ -52,7 +51,7 @@ async def unloaded() -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def live() -> AsyncIterator[Live]:
-    life = Lifecycle(Settings(), lambda: pytest.fail("nothing is to be loaded"))
+    life = without_models()
     app = plain_app(life, [])
     app.add_middleware(BrowserGuardMiddleware, origins=[OURS])
     async with serving(life, app) as it:
@@ -98,13 +97,13 @@ async def test_an_allowed_page_needs_a_key_like_everyone_and_can_read_that(with_
 
 
 async def test_even_an_unexpected_error_can_be_read() -> None:
-    app = create_app(Lifecycle(Settings(cors_origins=ALLOWED), lambda: pytest.fail("nothing is to be loaded")))
+    app = create_app(without_models(Settings(cors_origins=ALLOWED)))
 
     @app.get("/fault")
     async def fault() -> None:
         raise ArithmeticError
 
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as it:
+    async with client_of(app) as it:
         answer = await it.get("/fault", headers={"Origin": OURS})
     problem(answer, 500, "internal")
     assert answer.headers["access-control-allow-origin"] == OURS

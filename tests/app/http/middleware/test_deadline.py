@@ -19,6 +19,7 @@ from app.settings import Settings
 from model.pictures.limits import Limits
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise, problem
+from tests.app.in_process import started
 from tests.app.live import Live, until
 
 pytestmark = pytest.mark.anyio
@@ -83,9 +84,7 @@ async def test_the_default_wait_is_a_deadline_too(
     settings: Settings, service: UpscaleService, blocked: BlockedDevice
 ) -> None:
     service.settings = settings.model_copy(update={"wait_s": 0.2})
-    app = create_app(Lifecycle.of(service))
-    transport = httpx.ASGITransport(app=app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+    async with started(create_app(Lifecycle.of(service))) as it:
         late = await it.post("/v1/upscale", content=encoded(noise(5, 5)))
     problem(late, 504, "deadline-passed")
     assert "preference-applied" not in late.headers

@@ -17,6 +17,7 @@ from app.record import RequestRecord
 from app.settings import Settings
 from app.telemetry.logs import access_fields
 from tests.app.conftest import encoded, noise
+from tests.app.in_process import client_of, started
 
 pytestmark = pytest.mark.anyio
 
@@ -31,8 +32,7 @@ async def seen(headers: list[tuple[str, str]], peer: str = "127.0.0.1") -> Reque
     app = FastAPI()
     app.add_middleware(RequestContextMiddleware, observers=[records.append])
     app.add_middleware(ForwardedMiddleware, trusted=TRUSTED)
-    transport = httpx.ASGITransport(app=app, client=(peer, 1234))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as it:
+    async with client_of(app, (peer, 1234)) as it:
         await it.get("/", headers=headers)
     (record,) = records
     return record
@@ -125,13 +125,8 @@ def test_a_prefix_is_a_path_on_this_host(sent: list[str], prefix: str) -> None:
 @pytest.fixture
 async def behind_a_proxy(life: Lifecycle, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     life.settings = settings.model_copy(update={"trusted_proxies": networks_of("127.0.0.1")})
-    app = create_app(life)
-    transport = httpx.ASGITransport(app=app)
-    headers = {"X-Forwarded-Prefix": "/pictures"}
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as it,
-    ):
+    async with started(create_app(life)) as it:
+        it.headers["X-Forwarded-Prefix"] = "/pictures"
         yield it
 
 

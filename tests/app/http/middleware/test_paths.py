@@ -9,23 +9,17 @@ import pytest
 from pydantic import ValidationError
 
 from app.http.application import create_app
-from app.lifecycle import Lifecycle
-from app.service import UpscaleService
 from app.settings import Settings
 from tests.app.conftest import problem
+from tests.app.in_process import client_of, without_models
 from tests.app.live import Live
 
 pytestmark = pytest.mark.anyio
 
 
-def never() -> UpscaleService:
-    raise NotImplementedError
-
-
 def asking(settings: Settings) -> httpx.AsyncClient:
     """Make a client of a service that has not loaded anything; probes and documentation work anyway."""
-    app = create_app(Lifecycle(settings, never))
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
+    return client_of(create_app(without_models(settings)))
 
 
 @pytest.fixture

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from app.lifecycle import Lifecycle
 from app.record import RequestRecord
-from app.settings import Settings
 from tests.app.http.protocol.plain_app import WHOLE, plain_app
+from tests.app.in_process import without_models
 from tests.app.live import Live, serving
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +36,7 @@ asyncio.run(serve())
 
 @pytest.fixture
 async def live() -> AsyncIterator[Live]:
-    life = Lifecycle(Settings(), lambda: pytest.fail("nothing is to be loaded"))
+    life = without_models()
     records: list[RequestRecord] = []
     async with serving(life, plain_app(life, records), [records.append]) as it:
         yield it

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.lifecycle import Lifecycle
 from app.record import RequestRecord
 from app.settings import Settings
 from tests.app.http.protocol.plain_app import WHOLE, plain_app
+from tests.app.in_process import without_models
 from tests.app.live import Live, serving, until
 from tests.app.processes import free_port, is_ready
 
@@ -44,7 +44,7 @@ def records() -> list[RequestRecord]:
 
 @pytest.fixture
 async def live(records: list[RequestRecord]) -> AsyncIterator[Live]:
-    life = Lifecycle(Settings(trusted_proxies="127.0.0.1"), lambda: pytest.fail("nothing is to be loaded"))
+    life = without_models(Settings(trusted_proxies="127.0.0.1"))
     async with serving(life, plain_app(life, records), [records.append]) as it:
         yield it
 

@@ -26,6 +26,7 @@ from app.lifecycle import Lifecycle, Phase
 from app.record import RequestRecord
 from app.settings import Settings
 from tests.app.http.protocol.plain_app import WHOLE, plain_app
+from tests.app.in_process import without_models
 from tests.app.live import Caller, Live, calling, serving, until
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +44,7 @@ def settings() -> Settings:
 
 @pytest.fixture
 async def life(settings: Settings) -> Lifecycle:
-    return Lifecycle(settings, lambda: pytest.fail("nothing is to be loaded"))
+    return without_models(settings)
 
 
 @pytest.fixture
