@@ -21,7 +21,9 @@
     ├── Misdirected           421  the name of another host
     ├── QueueFull             429  with Retry-After
     ├── KeyLimit              429  with Retry-After
+    ├── HeadTooLarge          431  too long a path, query or headers
     ├── Internal              500  any other exception
+    ├── UnsupportedTransfer   501  a body that is neither chunked nor has a length
     ├── JobsOff               501  the service takes no jobs
     ├── StorageFull           507  no room for jobs
     ├── Unavailable           503  loading, stopping or broken, with Retry-After
@@ -216,6 +218,12 @@ class KeyLimit(ServiceError):
     status, type, title = 429, "key-limit", "The key has reached its limit"
 
 
+class HeadTooLarge(ServiceError):
+    """The path, the query and the headers are too long."""
+
+    status, type, title = 431, "request-header-fields-too-large", "Request Header Fields Too Large"
+
+
 class Internal(ServiceError):
     """The service failed; the log has the details."""
 
@@ -236,6 +244,12 @@ class Unavailable(ServiceError):
     ) -> None:
         members = {} if state is None else {"state": state}
         super().__init__(detail, reason=reason, retry_after_s=retry_after_s, members=members)
+
+
+class UnsupportedTransfer(ServiceError):
+    """The request's Transfer-Encoding is another one than `chunked`."""
+
+    status, type, title = 501, "not-implemented", "Not Implemented"
 
 
 class JobsOff(ServiceError):

@@ -1,13 +1,14 @@
 """Responses in the OpenAPI document: the statuses of an endpoint, with their problem types."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from app.errors import (
     BadRequest,
     CrossSite,
     DeadlinePassed,
     Forbidden,
+    HeadTooLarge,
     IdempotencyMismatch,
     Internal,
     JobsOff,
@@ -31,6 +32,7 @@ from app.errors import (
     Unprocessable,
     UnsupportedEncoding,
     UnsupportedFormat,
+    UnsupportedTransfer,
     problem_type,
 )
 from app.http.problems import MEDIA_TYPE
@@ -38,27 +40,15 @@ from app.lifecycle import Phase
 
 Responses = dict[int | str, dict[str, Any]]
 
-
-class HttpProblem(NamedTuple):
-    """A problem that is not raised by a handler."""
-
-    status: int
-    type: str
-    title: str
-
-
-HEAD_TOO_LARGE = HttpProblem(431, "request-header-fields-too-large", "Request Header Fields Too Large")
-NOT_IMPLEMENTED = HttpProblem(501, "not-implemented", "Not Implemented")
-
-ProblemKind = type[ServiceError] | HttpProblem
+ProblemKind = type[ServiceError]
 
 ANYWHERE: tuple[ProblemKind, ...] = (
     BadRequest,
     TooSlow,
     Misdirected,
-    HEAD_TOO_LARGE,
+    HeadTooLarge,
     Internal,
-    NOT_IMPLEMENTED,
+    UnsupportedTransfer,
     Unavailable,
 )
 WITH_KEY: tuple[ProblemKind, ...] = (*ANYWHERE, Unauthorized, Forbidden, CrossSite, KeyLimit)

@@ -81,12 +81,6 @@ def answer_to(error: ServiceError) -> ProblemResponse:
     return ProblemResponse(error.status, error.type, error.title, error.detail, headers, error.members)
 
 
-def http_problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> ProblemResponse:
-    """Make the problem document for a plain HTTP error, such as 404 for an unknown path."""
-    title = HTTPStatus(status).phrase
-    return ProblemResponse(status, title.lower().replace(" ", "-"), title, detail, headers)
-
-
 class _ServiceErrors:
     """Answers errors of the service; logs reasons that the answers hide, but not for each request of an outage."""
 
@@ -139,9 +133,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.scope["path"]  # not request.url, which also depends on the Host header
     hint = "remove the trailing slash" if path.endswith("/") and path != "/" else "/docs lists all endpoints"
-    detail = f"{request.method} {path[:200]}: {HTTPStatus(error.status_code).phrase}; {hint}"
+    title = HTTPStatus(error.status_code).phrase
     headers = error.headers if error.status_code != 405 else {"Allow": ", ".join(_methods(request))}
-    return http_problem(error.status_code, detail, headers)
+    detail = f"{request.method} {path[:200]}: {title}; {hint}"
+    return ProblemResponse(error.status_code, title.lower().replace(" ", "-"), title, detail, headers)
 
 
 def _methods(request: Request) -> list[str]:

@@ -1,13 +1,13 @@
 """Admission of requests, before a byte of the body is read: by the service's phase, the head and the number running."""
 
 import math
+from contextlib import nullcontext
 
 from starlette.datastructures import MutableHeaders
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import BadRequest, QueueFull, ServiceError
-from app.http.problems import answer_to, http_problem
+from app.errors import BadRequest, HeadTooLarge, QueueFull, ServiceError
+from app.http.problems import answer_to
 from app.lifecycle import Lifecycle, Phase
 
 API_PREFIX = "/v1/"
@@ -37,23 +37,20 @@ class EntranceMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if (refusal := _refusal_of_head(scope)) is not None:
-            await refusal(scope, receive, send)
-            return
-        if not scope["path"].startswith(API_PREFIX):
-            await self._app(scope, receive, send)
-            return
-        if self._life.phase in STOPPING:
+        needs_networks = scope["path"].startswith(API_PREFIX)
+        if needs_networks and self._life.phase in STOPPING:
             send = _closing(send)
         try:
-            self._check()
+            _check_head(scope)
+            if needs_networks:
+                self._check_room()
         except ServiceError as error:
             await answer_to(error)(scope, receive, send)
             return
-        with self._life.accept():
+        with self._life.accept() if needs_networks else nullcontext():
             await self._app(scope, receive, send)
 
-    def _check(self) -> None:
+    def _check_room(self) -> None:
         self._life.check_accepting()
         if self._life.accepted >= self._max_requests:
             wait_s = max(1, math.ceil((self._life.service.scheduler.backlog_s or 0.0) / self._max_requests))
@@ -72,15 +69,14 @@ def _closing(send: Send) -> Send:
     return send_and_close
 
 
-def _refusal_of_head(scope: Scope) -> Response | None:
+def _check_head(scope: Scope) -> None:
     headers = scope["headers"]
     size_bytes = (
         len(scope["query_string"]) + len(scope["path"]) + sum(len(name) + len(value) for name, value in headers)
     )
     if size_bytes > MAX_HEAD_BYTES:
-        return http_problem(431, f"the head of the request has {size_bytes} bytes; the limit is {MAX_HEAD_BYTES}")
+        raise HeadTooLarge(f"the head of the request has {size_bytes} bytes; the limit is {MAX_HEAD_BYTES}")
     # Request smuggling: proxies may disagree on which one counts, and parse the rest of the body as another request.
     if {b"transfer-encoding", b"content-length"} <= {name for name, _ in headers}:
         text = "the request has both Content-Length and Transfer-Encoding; send one of them"
-        return answer_to(BadRequest(text, headers={"Connection": "close"}))
-    return None
+        raise BadRequest(text, headers={"Connection": "close"})

@@ -4,7 +4,7 @@ import asyncio
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -13,9 +13,9 @@ import h11
 from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from app.errors import BadRequest, TooSlow, Unavailable
+from app.errors import BadRequest, HeadTooLarge, ServiceError, TooSlow, Unavailable, UnsupportedTransfer
 from app.http.middleware.headers import DEFAULTS
-from app.http.problems import ProblemResponse, answer_to, http_problem
+from app.http.problems import answer_to
 from app.http.protocol.target import in_origin_form
 from app.http.protocol.wire import Wire
 from app.record import Observer, RequestRecord
@@ -38,10 +38,14 @@ MIN_SEND_BYTES_PER_S = 8192
 
 CLOSE = (b"connection", b"close")
 
-PARSER_ERRORS = {
-    431: "the request's head is too large; send fewer or shorter headers",
-    501: "the request's Transfer-Encoding is not supported; send the body chunked, or with a Content-Length",
+PARSER_ERRORS: Mapping[int, ServiceError] = {
+    400: BadRequest("this is not HTTP/1.1; check the client and any proxy in between"),
+    431: HeadTooLarge("the request's head is too large; send fewer or shorter headers"),
+    501: UnsupportedTransfer(
+        "the request's Transfer-Encoding is not supported; send the body chunked, or with a Content-Length"
+    ),
 }
+"""Errors by the status that the parser suggests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,11 +151,9 @@ class Connection(H11Protocol):
         if request is not None and request.response_started:
             self.transport.reset()
         elif request is not None:
-            self._refuse(answer_to(BadRequest("the chunks of the body are malformed; check the client")))
-        elif (text := PARSER_ERRORS.get(status)) is not None:
-            self._refuse(http_problem(status, text))
+            self._refuse(BadRequest("the chunks of the body are malformed; check the client"))
         else:
-            self._refuse(answer_to(BadRequest("this is not HTTP/1.1; check the client and any proxy in between")))
+            self._refuse(PARSER_ERRORS.get(status, PARSER_ERRORS[400]))
 
     async def _answer(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Run the application for one request; its resources are released when the answer has been sent."""
@@ -199,7 +201,7 @@ class Connection(H11Protocol):
             oldest.transport.abort()
         else:
             text = f"{self.limits.max_open} connections are open, which is the limit; try again in a second"
-            self._refuse(answer_to(Unavailable(text, retry_after_s=1)))
+            self._refuse(Unavailable(text, retry_after_s=1))
 
     @property
     def _unanswered(self) -> RequestResponseCycle | None:
@@ -234,12 +236,13 @@ class Connection(H11Protocol):
         received, _ = self.conn.trailing_data
         if received:
             text = f"the headers did not arrive within {self.limits.head_s:g} s; send faster"
-            self._refuse(answer_to(TooSlow(text)))
+            self._refuse(TooSlow(text))
         else:
             self.transport.close()
 
-    def _refuse(self, answer: ProblemResponse) -> None:
+    def _refuse(self, error: ServiceError) -> None:
         """Send an answer without the application, pass a record to the observers, and close after a linger."""
+        answer = answer_to(error)
         phrase = HTTPStatus(answer.status_code).phrase
         body = bytes(answer.body)
         record = RequestRecord(
@@ -247,7 +250,7 @@ class Connection(H11Protocol):
             client=(self.client or ("",))[0],
             answered=answer.status_code,
             complete=True,
-            problem=answer.kind,
+            problem=error.type,
             sent_bytes=len(body),
         )
         own = {**DEFAULTS, "X-Request-Id": record.id, "Connection": "close"}
