@@ -4,18 +4,17 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from app.access.keys import new_key
 from tests.app.conftest import app, blocked, caller, client, engine, life, live, models, service, settings
+from tests.browser.page import Person
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, ConsoleMessage, Page, Request, ViewportSize
+    from playwright.async_api import Browser, ViewportSize
 
 __all__ = ["app", "blocked", "caller", "client", "engine", "life", "live", "models", "service", "settings"]  # fixtures
 
@@ -30,23 +29,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == item.config.rootpath / "tests" / "browser":
             item.add_marker(pytest.mark.browser)
-
-
-@dataclass(frozen=True)
-class Tab:
-    """A page in a new profile, with its console messages and requests."""
-
-    page: "Page"
-    complaints: list[str] = field(default_factory=list)
-    """Errors and warnings on the console, violations of the content policy included."""
-    requested: list[str] = field(default_factory=list)
-    """URLs of all requests, in order."""
-
-    @property
-    def origins(self) -> set[str]:
-        """Origins of all requests that went over the network."""
-        parts = (urlsplit(url) for url in self.requested)
-        return {f"{part.scheme}://{part.netloc}" for part in parts if part.scheme in ("http", "https")}
 
 
 @pytest.fixture(scope="package")
@@ -79,36 +61,24 @@ def token(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def tab(chromium: "Browser") -> AsyncIterator[Tab]:
+async def person(chromium: "Browser") -> AsyncIterator[Person]:
     """Open an empty page."""
-    async with empty_tab(chromium) as tab:
-        yield tab
+    async with empty_page(chromium) as person:
+        yield person
 
 
 @pytest.fixture
-async def phone(chromium: "Browser") -> AsyncIterator[Tab]:
+async def phone(chromium: "Browser") -> AsyncIterator[Person]:
     """Open an empty page on a small phone."""
     screen: ViewportSize = {"width": 375, "height": 667}
-    async with empty_tab(chromium, viewport=screen, has_touch=True, is_mobile=True) as tab:
-        yield tab
+    async with empty_page(chromium, viewport=screen, has_touch=True, is_mobile=True) as person:
+        yield person
 
 
 @asynccontextmanager
-async def empty_tab(chromium: "Browser", **options: Any) -> AsyncIterator[Tab]:
+async def empty_page(chromium: "Browser", **options: Any) -> AsyncIterator[Person]:
     """Open an empty page in a new profile, with options of `Browser.new_context`."""
     context = await chromium.new_context(**options)
     context.set_default_timeout(TIMEOUT_MS)
-    tab = Tab(await context.new_page())
-
-    def hear(message: "ConsoleMessage") -> None:
-        if message.type in ("error", "warning"):
-            tab.complaints.append(message.text)
-
-    def note(request: "Request") -> None:
-        tab.requested.append(request.url)
-
-    tab.page.on("console", hear)
-    tab.page.on("pageerror", lambda error: tab.complaints.append(str(error)))
-    tab.page.on("request", note)
-    yield tab
+    yield Person.of(await context.new_page())
     await context.close()

@@ -8,7 +8,7 @@ import pytest
 from app.lists import origins_of
 from app.settings import Settings
 from tests.app.live import Live
-from tests.browser.conftest import Tab
+from tests.browser.page import Person
 
 pytestmark = pytest.mark.anyio
 
@@ -50,21 +50,23 @@ def settings(settings: Settings, port: int) -> Settings:
     return settings.model_copy(update={"cors_origins": origins_of(f"http://named.test:{port}")})
 
 
-async def test_a_page_of_a_named_origin_sends_a_picture_and_reads_the_answer(tab: Tab, live: Live, port: int) -> None:
-    await tab.page.goto(f"http://named.test:{port}/")
-    assert await tab.page.evaluate(SEND, live.address) == [200, 20, "from-a-page", "wait=30"]
+async def test_a_page_of_a_named_origin_sends_a_picture_and_reads_the_answer(
+    person: Person, live: Live, port: int
+) -> None:
+    await person.page.goto(f"http://named.test:{port}/")
+    assert await person.page.evaluate(SEND, live.address) == [200, 20, "from-a-page", "wait=30"]
 
 
-async def test_a_page_of_another_origin_cannot(tab: Tab, live: Live, port: int) -> None:
-    await tab.page.goto(f"http://other.test:{port}/")
-    refused = await tab.page.evaluate(f"address => ({SEND})(address).catch(error => error.name)", live.address)
+async def test_a_page_of_another_origin_cannot(person: Person, live: Live, port: int) -> None:
+    await person.page.goto(f"http://other.test:{port}/")
+    refused = await person.page.evaluate(f"address => ({SEND})(address).catch(error => error.name)", live.address)
     assert refused == "TypeError"
-    async with tab.page.expect_response(f"{live.address}/v1/upscale") as sent:
-        await tab.page.evaluate(SEND_FORM, live.address)
+    async with person.page.expect_response(f"{live.address}/v1/upscale") as sent:
+        await person.page.evaluate(SEND_FORM, live.address)
     assert (await sent.value).status == 403
 
 
-async def test_a_name_that_means_this_machine_opens_no_page(tab: Tab, live: Live) -> None:
-    answer = await tab.page.goto(f"http://rebound.test:{live.port}/docs")
+async def test_a_name_that_means_this_machine_opens_no_page(person: Person, live: Live) -> None:
+    answer = await person.page.goto(f"http://rebound.test:{live.port}/docs")
     assert answer is not None
     assert answer.status == 421

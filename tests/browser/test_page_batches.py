@@ -1,20 +1,16 @@
 """Many pictures on the page at /: folders, animations, their removal, and how a batch is announced."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
 
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise
-from tests.app.live import Live
-from tests.browser.conftest import Tab
-from tests.browser.page import Person
+from tests.app.live import Live, until
+from tests.browser.page import DONE, Person, jobs_of
 
 pytestmark = pytest.mark.anyio
 
-DONE = ".card[data-state=done]"
-FOCUSED = "() => document.activeElement.id || document.activeElement.className"
 
 HELD_WORKERS = """
     const post = Worker.prototype.postMessage;
@@ -27,11 +23,6 @@ HELD_WORKERS = """
 """Makes thumbnails wait, and with them the pictures that are read one after the other."""
 
 
-@pytest.fixture
-def person(tab: Tab) -> Person:
-    return Person(tab)
-
-
 @pytest.mark.parametrize("settings", [{"jobs": True}, {"jobs": False}], indirect=True)
 async def test_the_first_frame_of_an_animation_is_named_as_such(person: Person, live: Live) -> None:
     frames = [noise(20, 16, seed=seed) for seed in range(4)]
@@ -42,22 +33,20 @@ async def test_the_first_frame_of_an_animation_is_named_as_such(person: Person, 
     await person.sees(DONE, 2)
     await person[".card .option:visible"].click()
     assert await person["#viewer-name"].text_content() == "clip.png"
-    assert await person.tab.page.evaluate(FOCUSED) == "setting-frames"
+    assert await person.focused() == "setting-frames"
     await person["#setting-frames"].select_option("all")
     await person["#again"].click()
     await person.reads(f"{DONE} >> nth=0 >> .state", "^$")
 
 
-async def until_no_job_is_left(live: Live) -> None:
-    async with asyncio.timeout(20):
-        while (await live.life.jobs.page("", state=None, before="", limit=10))[0]:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+async def has_no_job(live: Live) -> bool:
+    return not await jobs_of(live)
 
 
 async def test_removed_pictures_come_back_until_the_time_for_undo_is_over(
     person: Person, live: Live, blocked: BlockedDevice
 ) -> None:
-    page = person.tab.page
+    page = person.page
     await page.clock.install()
     await person.open(f"{live.address}/")
     await person.drop(one=encoded(noise(20, 16)), two=encoded(noise(21, 16)), three=encoded(noise(22, 16)))
@@ -76,28 +65,28 @@ async def test_removed_pictures_come_back_until_the_time_for_undo_is_over(
     await page.mouse.move(0, 0)
     await page.clock.run_for(11_000)
     await person.sees("#removed", 0)
-    await until_no_job_is_left(live)
+    await until(lambda: has_no_job(live), within_s=20)
 
 
 async def test_an_undo_while_pictures_are_sent_sends_them_again(person: Person, live: Live) -> None:
     await person.open(f"{live.address}/")
-    await person.tab.page.route("**/v1/jobs", lambda route: route.abort())
+    await person.page.route("**/v1/jobs", lambda route: route.abort())
     await person.drop(one=encoded(noise(20, 16)), two=encoded(noise(21, 16)))
     for card in (0, 1):
         await person.reads(f".card >> nth={card} >> .state", "cannot be reached. Trying again")
-    await person.tab.page.unroute("**/v1/jobs")
-    await person.tab.page.evaluate("() => ['clear', 'undo'].forEach((id) => document.getElementById(id).click())")
+    await person.page.unroute("**/v1/jobs")
+    await person.page.evaluate("() => ['clear', 'undo'].forEach((id) => document.getElementById(id).click())")
     await person.sees(DONE, 2)
 
 
 async def test_a_picture_removed_while_its_file_is_read_does_not_come_back(person: Person, live: Live) -> None:
-    await person.tab.page.add_init_script(HELD_WORKERS)
+    await person.page.add_init_script(HELD_WORKERS)
     await person.open(f"{live.address}/")
     await person.drop(one=encoded(noise(20, 16)), two=encoded(noise(21, 16)))
     await person.sees(".card", 2)
     await person["#clear"].click()
     await person.drop(three=encoded(noise(22, 16)))
-    await person.tab.page.evaluate("() => window.release()")
+    await person.page.evaluate("() => window.release()")
     await person.sees(f"{DONE} canvas")  # its file is read last
     assert await person[".card .name"].all_text_contents() == ["three.png"]
 
@@ -105,7 +94,7 @@ async def test_a_picture_removed_while_its_file_is_read_does_not_come_back(perso
 async def test_a_batch_is_announced_once_and_counted_in_the_title(
     person: Person, live: Live, blocked: BlockedDevice
 ) -> None:
-    page = person.tab.page
+    page = person.page
     await person.open(f"{live.address}/")
     await page.evaluate("""() => {
         window.said = [];
@@ -129,7 +118,7 @@ async def test_the_pictures_in_a_dropped_folder_are_taken(person: Person, live: 
     for name in ("10.png", "9.png", "sea/1.PNG", ".hidden.png", "notes.txt"):
         (folder / name).write_bytes(encoded(noise(20, 16)))
     await person.open(f"{live.address}/")
-    session = await person.tab.page.context.new_cdp_session(person.tab.page)
+    session = await person.page.context.new_cdp_session(person.page)
     dragged = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
     for kind in ("dragEnter", "dragOver", "drop"):
         await session.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": dragged})

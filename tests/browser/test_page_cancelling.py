@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from app.jobs.job import ENDED, JobState
+from app.jobs.job import JobState
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise
-from tests.app.live import Live
-from tests.browser.conftest import Tab
-from tests.browser.page import Person
+from tests.app.live import Live, until
+from tests.browser.page import Person, jobs_of
 
 pytestmark = pytest.mark.anyio
 
@@ -26,27 +25,20 @@ HELD_ANSWERS = """
 """Makes the body of an answer wait to be read."""
 
 
-@pytest.fixture
-def person(tab: Tab) -> Person:
-    return Person(tab)
-
-
 async def cancel(person: Person) -> None:
     await person.sees(".card[data-state=waiting]")
-    await person.tab.page.wait_for_timeout(600)  # the cross ignores clicks right after its action has changed
+    await person.page.wait_for_timeout(600)  # the cross ignores clicks right after its action has changed
     await person[".card .icon:visible"].click()
     await person.sees(".card[data-state=cancelled]")
 
 
 async def the_only_job_ends_cancelled(live: Live) -> None:
     """Wait for it: a picture that runs already ends shortly after the answer to DELETE."""
-    async with asyncio.timeout(10):
-        while True:
-            (job,), _ = await live.life.jobs.page("", state=None, before="", limit=10)
-            if job.state in ENDED:
-                break
-            await asyncio.sleep(0.01)
-    assert job.state is JobState.CANCELLED
+
+    async def is_cancelled() -> bool:
+        return [job.state for job in await jobs_of(live)] == [JobState.CANCELLED]
+
+    await until(is_cancelled)
 
 
 async def test_a_picture_that_is_sent_but_not_answered_leaves_no_job_behind(
@@ -63,7 +55,7 @@ async def test_a_picture_that_is_sent_but_not_answered_leaves_no_job_behind(
     await person.drop(photo=encoded(noise(20, 16)))
     await person.reads(".card .state", "^Waiting$")
     await cancel(person)
-    async with person.tab.page.expect_response(lambda it: it.request.method == "DELETE"):
+    async with person.page.expect_response(lambda it: it.request.method == "DELETE"):
         gate.set()
     await the_only_job_ends_cancelled(live)
     await person.sees(".card[data-state=cancelled]")
@@ -73,13 +65,13 @@ async def test_a_picture_that_is_sent_but_not_answered_leaves_no_job_behind(
 async def test_a_picture_whose_answer_is_being_read_stays_cancelled(
     person: Person, live: Live, blocked: BlockedDevice
 ) -> None:
-    await person.tab.page.add_init_script(HELD_ANSWERS)
+    await person.page.add_init_script(HELD_ANSWERS)
     await person.open(f"{live.address}/")
     await person.drop(photo=encoded(noise(20, 16)))
-    await person.tab.page.wait_for_function("() => window.isReading")
+    await person.page.wait_for_function("() => window.isReading")
     await cancel(person)
-    async with person.tab.page.expect_response(lambda it: it.request.method == "DELETE"):
-        await person.tab.page.evaluate("() => window.release()")
+    async with person.page.expect_response(lambda it: it.request.method == "DELETE"):
+        await person.page.evaluate("() => window.release()")
     await the_only_job_ends_cancelled(live)
     await person.sees(".card[data-state=cancelled]")
     blocked.gate.set()

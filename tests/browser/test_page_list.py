@@ -10,21 +10,12 @@ from app.settings import Settings
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise, write_tiny_model
 from tests.app.live import Live
-from tests.browser.conftest import Tab
-from tests.browser.page import Person
+from tests.browser.page import DONE, Person
 
 if TYPE_CHECKING:
     from playwright.async_api import Route
 
 pytestmark = pytest.mark.anyio
-
-DONE = ".card[data-state=done]"
-FOCUSED = "() => document.activeElement.id || document.activeElement.className"
-
-
-@pytest.fixture
-def person(tab: Tab) -> Person:
-    return Person(tab)
 
 
 async def test_a_double_click_on_the_cross_cancels_and_does_not_remove(
@@ -39,7 +30,7 @@ async def test_a_double_click_on_the_cross_cancels_and_does_not_remove(
 
 
 async def test_the_focus_stays_where_something_was_done(person: Person, live: Live, blocked: BlockedDevice) -> None:
-    page = person.tab.page
+    page = person.page
     await person.open(f"{live.address}/")
     await person.drop(one=encoded(noise(20, 16)), two=encoded(noise(21, 16)))
     await blocked.at_work()
@@ -47,24 +38,24 @@ async def test_the_focus_stays_where_something_was_done(person: Person, live: Li
     await page.wait_for_timeout(600)  # the cross ignores clicks right after its action has changed
     await cross.press("Enter")
     await person.sees(".card[data-state=cancelled]")
-    assert await page.evaluate(FOCUSED) == "icon"
+    assert await person.focused() == "icon"
     await person[".card .text:visible"].press("Enter")
-    assert await page.evaluate(FOCUSED) == "card"
+    assert await person.focused() == "card"
     blocked.gate.set()
     await person.sees(DONE, 2)
     await page.wait_for_timeout(600)
     await cross.press("Enter")
     await person.sees(".card", 1)
-    assert await page.evaluate(FOCUSED) == "card"
+    assert await person.focused() == "card"
     await person["#setting-size"].select_option("scale=2")
     await person["#again"].press("Enter")
-    assert await page.evaluate(FOCUSED) == "settings"
+    assert await person.focused() == "settings"
     await person["#clear"].press("Enter")
-    assert await page.evaluate(FOCUSED) == "choose"
+    assert await person.focused() == "choose"
 
 
 async def test_screen_readers_hear_the_sizes_and_what_was_copied(person: Person, live: Live) -> None:
-    page = person.tab.page
+    page = person.page
     await page.add_init_script("navigator.clipboard.write = () => Promise.resolve();")
     await person.open(f"{live.address}/")
     await person.drop(photo=encoded(noise(20, 16)))
@@ -81,12 +72,12 @@ async def test_a_duplicated_tab_leaves_the_list_to_the_first_one(person: Person,
     await person.open(f"{live.address}/")
     await person.drop(photo=encoded(noise(20, 16)))
     await person.sees(DONE)
-    async with person.tab.page.context.expect_page() as opened:
-        await person.tab.page.evaluate("() => { open(location.href); }")
+    async with person.page.context.expect_page() as opened:
+        await person.page.evaluate("() => { open(location.href); }")
     other = await opened.value
     await other.locator("#setting-model").wait_for()
     await other.locator("#welcome").wait_for()
-    await person.tab.page.reload()
+    await person.page.reload()
     await person.sees(DONE)
     await other.reload()
     await other.locator("#welcome").wait_for()
@@ -95,10 +86,10 @@ async def test_a_duplicated_tab_leaves_the_list_to_the_first_one(person: Person,
 async def test_the_skip_link_leads_somewhere_before_there_are_pictures(person: Person, live: Live) -> None:
     await person.open(f"{live.address}/")
     await person["#skip"].press("Enter")
-    assert await person.tab.page.evaluate(FOCUSED) == "welcome"
+    assert await person.focused() == "welcome"
     await person.drop(photo=encoded(noise(20, 16)))
     await person["#skip"].press("Enter")
-    assert await person.tab.page.evaluate(FOCUSED) == "pictures"
+    assert await person.focused() == "pictures"
 
 
 async def test_a_number_that_is_not_taken_is_marked(person: Person, live: Live) -> None:
@@ -119,14 +110,14 @@ async def test_a_number_that_is_not_taken_is_marked(person: Person, live: Live) 
 async def test_a_setting_that_is_no_longer_offered_gives_way_to_the_default(person: Person, live: Live) -> None:
     await person.open(f"{live.address}/")
     await person["#setting-format"].select_option("webp")
-    await person.tab.page.evaluate("() => sessionStorage.setItem('esrgan-settings', '{\"format\": \"gone\"}')")
-    await person.tab.page.reload()
+    await person.page.evaluate("() => sessionStorage.setItem('esrgan-settings', '{\"format\": \"gone\"}')")
+    await person.page.reload()
     await person["#setting-model"].wait_for()
     assert await person["#setting-format"].input_value() == "png"
 
 
 async def test_sixty_photos_are_decoded_one_after_the_other(person: Person, live: Live) -> None:
-    await person.tab.page.add_init_script("""
+    await person.page.add_init_script("""
         window.most = 0;
         let now = 0;
         window.Worker = class extends Worker {
@@ -134,15 +125,15 @@ async def test_sixty_photos_are_decoded_one_after_the_other(person: Person, live
             terminate() { now--; super.terminate(); }
         };
     """)
-    await person.tab.page.route("**/v1/models", lambda route: route.fulfill(status=503, body=""))
-    await person.tab.page.goto(f"{live.address}/")
+    await person.page.route("**/v1/models", lambda route: route.fulfill(status=503, body=""))
+    await person.page.goto(f"{live.address}/")
     await person.drop(**{f"photo{number}": encoded(noise(20, 16)) for number in range(12)})
     await person.sees(".thumb canvas", 12)
-    assert await person.tab.page.evaluate("() => window.most") <= 2  # with that of the viewer
+    assert await person.page.evaluate("() => window.most") <= 2  # with that of the viewer
 
 
 async def test_a_late_file_of_another_picture_is_not_shown(person: Person, live: Live) -> None:
-    await person.tab.page.add_init_script("""
+    await person.page.add_init_script("""
         const get = IDBObjectStore.prototype.get;
         IDBObjectStore.prototype.get = function (id) {
             const request = get.call(this, id);
@@ -155,21 +146,21 @@ async def test_a_late_file_of_another_picture_is_not_shown(person: Person, live:
     await person.open(f"{live.address}/")
     await person.drop(one=encoded(noise(20, 16)), two=encoded(noise(40, 16)), three=encoded(noise(60, 16)))
     await person.sees(DONE, 3)
-    await person.tab.page.evaluate("""() => {
+    await person.page.evaluate("""() => {
         const [, second] = JSON.parse(sessionStorage.getItem("esrgan-pictures"));
         window.late = second.id;
         const cards = document.querySelectorAll(".card .show");
         cards[1].click();
         cards[2].click();
     }""")
-    await person.tab.page.wait_for_timeout(2000)  # the file of the second picture comes
+    await person.page.wait_for_timeout(2000)  # the file of the second picture comes
     await person["#before"].select_option("nearest")
     await person.sees("#layer-before .nearest img")
     assert await person["#layer-before img"].evaluate("(image) => image.naturalWidth") == 60
 
 
 async def test_a_result_that_is_too_large_to_show_is_not_fetched(person: Person, live: Live) -> None:
-    page = person.tab.page
+    page = person.page
 
     async def answer(route: "Route") -> None:
         job = {"id": "a", "state": "done", "progress": 1, "pictures": [{"result": {"media_type": "image/png"}}]}
@@ -182,7 +173,7 @@ async def test_a_result_that_is_too_large_to_show_is_not_fetched(person: Person,
     await person["#setting-size-number"].fill("20000")
     await person.drop(photo=encoded(noise(20, 16)))
     await person.reads("#note", "too large to show here")
-    assert not [url for url in person.tab.requested if url.endswith("/result")]
+    assert not [url for url in person.requested if url.endswith("/result")]
 
 
 class TestLazy:
@@ -207,7 +198,7 @@ class TestLazy:
         await person.sees(DONE)
         await person.reads(".card .size", "20 × 16 → 80 × 64")
         assert await person["#setting-size"].input_value() == "scale=4"
-        assert not any("scale" in url for url in person.tab.requested)
+        assert not any("scale" in url for url in person.requested)
 
     async def test_a_part_is_rendered_by_a_model_whose_scale_is_unknown(self, person: Person, live: Live) -> None:
         await person.open(f"{live.address}/")
@@ -215,7 +206,7 @@ class TestLazy:
         await person.sees("#layer-before canvas")
         await person["#setting-model"].select_option("tiny-two")
         await person["#lens img"].wait_for()
-        assert any(url.endswith("/v1/upscale?model=tiny-two&format=png") for url in person.tab.requested)
+        assert any(url.endswith("/v1/upscale?model=tiny-two&format=png") for url in person.requested)
 
 
 async def test_the_chosen_picture_is_shown_again_after_a_reload(person: Person, live: Live) -> None:
@@ -224,9 +215,9 @@ async def test_the_chosen_picture_is_shown_again_after_a_reload(person: Person, 
     files = [{"name": f"{name}.png", "mimeType": "", "buffer": encoded(noise(20, 16))} for name in ("one", "two")]
     await person["#chooser"].set_input_files(files)  # type: ignore[arg-type]
     await person.sees(".card", 2)
-    assert await person.tab.page.evaluate(FOCUSED) == "card"  # the focused button is hidden
+    assert await person.focused() == "card"  # the focused button is hidden
     await person[".card .show"].nth(1).click()
-    await person.tab.page.reload()
+    await person.page.reload()
     await person.reads("#viewer-name", "^two.png$")
 
 

@@ -11,41 +11,34 @@ from PIL import Image
 
 from tests.app.conftest import noise
 from tests.app.live import Live
-from tests.browser.conftest import Tab
+from tests.browser.page import Person
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def page(tab: Tab, live: Live) -> Tab:
-    await tab.page.goto(f"{live.address}/")
-    return tab
+async def person(person: Person, live: Live) -> Person:
+    await person.page.goto(f"{live.address}/")
+    return person
 
 
-async def folder_of(tab: Tab) -> str:
-    """Return the address of the folder of the scripts."""
-    return str(await tab.page.locator("script[type=module]").evaluate("(it) => it.src.replace(/[^/]+$/, '')"))
-
-
-async def call(tab: Tab, script: str, name: str, given: Any) -> Any:
+async def call(person: Person, script: str, name: str, given: Any) -> Any:
     """Call a function of a script with these arguments; returns its result."""
     source = f"""async ([folder, given]) => {{
         const part = await import(folder + {script!r});
         return part[{name!r}](...given);
     }}"""
-    folder = await folder_of(tab)
-    return await tab.page.evaluate(source, [folder, given])
+    return await person.run(source, given)
 
 
-async def test_bicubic_is_that_of_pillow_to_one_level(page: Tab) -> None:
+async def test_bicubic_is_that_of_pillow_to_one_level(person: Person) -> None:
     picture = noise(13, 9).convert("RGBA")
     pixels = {"data": list(picture.tobytes()), "width": 13, "height": 9}
     source = """async ([folder, pixels]) => {
         const { enlarge } = await import(folder + "bicubic.js");
         return [...enlarge(pixels, 52, 36).data];
     }"""
-    folder = await folder_of(page)
-    ours = numpy.array(await page.page.evaluate(source, [folder, pixels])).reshape(36, 52, 4)
+    ours = numpy.array(await person.run(source, pixels)).reshape(36, 52, 4)
     # In floating point, since Pillow rounds and clips 8-bit pictures between its two passes.
     channels = [Image.fromarray(channel) for channel in numpy.asarray(picture, dtype=numpy.float32).transpose(2, 0, 1)]
     enlarged = [numpy.asarray(channel.resize((52, 36), Image.Resampling.BICUBIC)) for channel in channels]
@@ -54,7 +47,7 @@ async def test_bicubic_is_that_of_pillow_to_one_level(page: Tab) -> None:
     assert numpy.abs(ours - theirs)[inside].max() <= 1
 
 
-async def test_the_page_says_what_will_come_out(page: Tab) -> None:
+async def test_the_page_says_what_will_come_out(person: Person) -> None:
     expected = [
         ({}, (400, 300)),
         ({"scale": 2.5}, (250, 188)),
@@ -64,7 +57,7 @@ async def test_the_page_says_what_will_come_out(page: Tab) -> None:
         ({"megapixels": 3}, (2000, 1500)),
     ]
     for settings, (width, height) in expected:
-        size = await call(page, "sizes.js", "sizeOfAnswer", [{"width": 100, "height": 75}, settings, 4])
+        size = await call(person, "sizes.js", "sizeOfAnswer", [{"width": 100, "height": 75}, settings, 4])
         assert size == {"width": width, "height": height}, settings
 
 
@@ -72,29 +65,29 @@ async def test_the_page_says_what_will_come_out(page: Tab) -> None:
     ("name", "field"),
     [("photo.jpg", "image=@photo.jpg"), ("a,b;c.jpg", "'image=@\"a,b;c.jpg\"'"), ('a"b.jpg', '\'image=@"a\\"b.jpg"\'')],
 )
-async def test_the_line_for_a_terminal_names_any_file(page: Tab, name: str, field: str) -> None:
-    line = await call(page, "results.js", "curlLine", ["http://a/v1/upscale", {"name": name}, {}, "out.png", False])
+async def test_the_line_for_a_terminal_names_any_file(person: Person, name: str, field: str) -> None:
+    line = await call(person, "results.js", "curlLine", ["http://a/v1/upscale", {"name": name}, {}, "out.png", False])
     assert line == f"curl -F {field} http://a/v1/upscale -o out.png"
 
 
 @pytest.mark.parametrize("chosen", [{}, {"width": 3840}, {"megapixels": 12}])
-async def test_a_result_of_unknown_size_is_named_without_one(page: Tab, chosen: dict[str, int]) -> None:
+async def test_a_result_of_unknown_size_is_named_without_one(person: Person, chosen: dict[str, int]) -> None:
     picture = {"name": "scan.tiff", "width": 0, "height": 0}
-    factor = await call(page, "sizes.js", "factorOf", [picture, chosen, None])
-    name = await call(page, "results.js", "nameOfResult", [picture, {"settings": chosen}, None, factor])
+    factor = await call(person, "sizes.js", "factorOf", [picture, chosen, None])
+    name = await call(person, "results.js", "nameOfResult", [picture, {"settings": chosen}, None, factor])
     assert (factor, name) == (None, "scan_upscaled.png")
 
 
 @pytest.mark.parametrize("name", ["L" * 296 + ".png", "🐘" * 99 + ".png"])
-async def test_a_long_name_leaves_room_in_the_255_bytes_of_file_systems(page: Tab, name: str) -> None:
+async def test_a_long_name_leaves_room_in_the_255_bytes_of_file_systems(person: Person, name: str) -> None:
     picture = {"name": name, "width": 8, "height": 8}
-    named = await call(page, "results.js", "nameOfResult", [picture, {"settings": {}}, None, 4])
+    named = await call(person, "results.js", "nameOfResult", [picture, {"settings": {}}, None, 4])
     assert named == f"{name.encode()[:200].decode()}_x4.png"
 
 
-async def test_names_in_a_zip_file_differ_in_more_than_upper_and_lower_case(page: Tab) -> None:
+async def test_names_in_a_zip_file_differ_in_more_than_upper_and_lower_case(person: Person) -> None:
     names = ["a.png", "A.png", "a (2).png", "b", "a.png"]
-    assert await call(page, "save_actions.js", "unique", [names]) == [
+    assert await call(person, "save_actions.js", "unique", [names]) == [
         "a.png",
         "A (2).png",
         "a (2) (2).png",
@@ -103,19 +96,19 @@ async def test_names_in_a_zip_file_differ_in_more_than_upper_and_lower_case(page
     ]
 
 
-async def test_images_that_cannot_be_read_leave_no_address_behind(page: Tab) -> None:
-    source = """async (folder) => {
+async def test_images_that_cannot_be_read_leave_no_address_behind(person: Person) -> None:
+    source = """async ([folder]) => {
         const { imageOf } = await import(folder + "images.js");
         const revoked = [];
         URL.revokeObjectURL = (address) => revoked.push(address);
         const image = await imageOf(new Blob(["no picture"]));
         return [image, revoked.length];
     }"""
-    assert await page.page.evaluate(source, await folder_of(page)) == [None, 1]
+    assert await person.run(source) == [None, 1]
 
 
-async def test_events_are_read_whatever_pieces_they_come_in(page: Tab) -> None:
-    source = """async (folder) => {
+async def test_events_are_read_whatever_pieces_they_come_in(person: Person) -> None:
+    source = """async ([folder]) => {
         const { eventsOf } = await import(folder + "events.js");
         const state = 'id: 1\\nevent: state\\ndata: {"name":\\ndata: "é"}';
         const text = ["retry: 1", state, ": still here", "data: last", ""].join("\\n\\n");
@@ -130,22 +123,20 @@ async def test_events_are_read_whatever_pieces_they_come_in(page: Tab) -> None:
         for await (const event of eventsOf(body)) events.push(event);
         return events;
     }"""
-    folder = await folder_of(page)
-    assert await page.page.evaluate(source, folder) == [
+    assert await person.run(source) == [
         {"event": "state", "data": '{"name":\n"é"}'},
         {"event": "message", "data": "last"},
     ]
 
 
-async def test_the_zip_file_is_one_that_others_read(page: Tab) -> None:
-    source = """async (folder) => {
+async def test_the_zip_file_is_one_that_others_read(person: Person) -> None:
+    source = """async ([folder]) => {
         const { zipOf } = await import(folder + "zip.js");
         const files = ["one.txt", "zwei ü.txt"].map((name) => ({ name, blob: new Blob([name.repeat(9)]) }));
         const bytes = new Uint8Array(await (await zipOf(files)).arrayBuffer());
         return btoa(String.fromCharCode(...bytes));
     }"""
-    folder = await folder_of(page)
-    content = base64.b64decode(await page.page.evaluate(source, folder))
+    content = base64.b64decode(await person.run(source))
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert archive.testzip() is None
         assert {name: archive.read(name).decode() for name in archive.namelist()} == {
@@ -153,21 +144,21 @@ async def test_the_zip_file_is_one_that_others_read(page: Tab) -> None:
         }
 
 
-async def test_a_zoom_keeps_the_point_under_the_pointer(page: Tab) -> None:
+async def test_a_zoom_keeps_the_point_under_the_pointer(person: Person) -> None:
     view = {"zoom": 0.5, "x": 10, "y": -20}
     point = {"x": 123, "y": 45}
-    before = await call(page, "view.js", "picturePoint", [view, point])
-    closer = await call(page, "view.js", "zoomedAt", [view, 3, point])
-    assert await call(page, "view.js", "picturePoint", [closer, point]) == pytest.approx(before)
+    before = await call(person, "view.js", "picturePoint", [view, point])
+    closer = await call(person, "view.js", "zoomedAt", [view, 3, point])
+    assert await call(person, "view.js", "picturePoint", [closer, point]) == pytest.approx(before)
 
 
-async def test_a_part_near_a_corner_stays_in_the_picture(page: Tab) -> None:
-    part = await call(page, "lens.js", "partAround", [{"x": 0, "y": 399}, 0.25, {"width": 100, "height": 100}, 40])
+async def test_a_part_near_a_corner_stays_in_the_picture(person: Person) -> None:
+    part = await call(person, "lens.js", "partAround", [{"x": 0, "y": 399}, 0.25, {"width": 100, "height": 100}, 40])
     assert part["seen"] == {"x": 0, "y": 60, "width": 40, "height": 40}
     assert part["read"] == {"x": 0, "y": 44, "width": 56, "height": 56}
 
 
-async def test_parameters_that_the_page_does_not_know_are_offered_as_openapi_describes_them(page: Tab) -> None:
+async def test_parameters_that_the_page_does_not_know_are_offered_as_openapi_describes_them(person: Person) -> None:
     parameters = [
         {"name": "texture", "in": "query", "schema": {"anyOf": [{"enum": ["a", "b"]}, {"type": "null"}]}},
         {"name": "grain", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 9, "default": 3}},
@@ -187,5 +178,4 @@ async def test_parameters_that_the_page_does_not_know_are_offered_as_openapi_des
         set("grain", "5");
         return [before, form.values];
     }"""
-    folder = await folder_of(page)
-    assert await page.page.evaluate(source, [folder, parameters]) == [{}, {"texture": "b", "grain": 5}]
+    assert await person.run(source, parameters) == [{}, {"texture": "b", "grain": 5}]
