@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
-from tests.app.conftest import noise
+from tests.app.conftest import encoded, noise
 from tests.app.live import Live
 from tests.browser.page import Person
 
@@ -105,6 +105,30 @@ async def test_images_that_cannot_be_read_leave_no_address_behind(person: Person
         return [image, revoked.length];
     }"""
     assert await person.run(source) == [None, 1]
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+async def test_photos_that_have_to_be_turned_are_drawn_upright(person: Person, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    photo = encoded(noise(5, 3).resize((80, 48)), "JPEG", exif=exif, quality=100, subsampling=0)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(photo)))
+    source = """async ([folder, given]) => {
+        const { bicubicOf, cropOf, imageOf, thumbnailOf } = await import(folder + "images.js");
+        const file = new Blob([Uint8Array.from(atob(given), (letter) => letter.charCodeAt(0))]);
+        const image = await imageOf(file);
+        const size = { width: image.naturalWidth, height: image.naturalHeight };
+        const crop = await cropOf(file, { x: 5, y: 7, width: 30, height: 20 });
+        const canvases = [await thumbnailOf(file, image, 96), await bicubicOf(file, size, size)];
+        const read = async (blob) => btoa(String.fromCharCode(...new Uint8Array(await blob.arrayBuffer())));
+        const drawn = canvases.map((canvas) => new Promise((resolve) => canvas.toBlob(resolve)));
+        return Promise.all([crop, ...(await Promise.all(drawn))].map(read));
+    }"""
+    drawn = await person.run(source, base64.b64encode(photo).decode())
+    for content, expected in zip(drawn, (upright.crop((5, 7, 35, 27)), upright, upright), strict=True):
+        picture = Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB")
+        assert picture.size == expected.size
+        assert numpy.abs(numpy.asarray(picture, dtype=float) - numpy.asarray(expected)).mean() < 3
 
 
 async def test_events_are_read_whatever_pieces_they_come_in(person: Person) -> None:

@@ -45,46 +45,37 @@ export async function resultOf(file) {
 export async function thumbnailOf(file, image, side) {
   const share = Math.min(1, side / Math.min(image.naturalWidth, image.naturalHeight));
   const [width, height] = [image.naturalWidth, image.naturalHeight].map((it) => Math.max(1, Math.round(it * share)));
-  return canvasOf("reduced", file, { width, height });
+  return canvasOf("shrunk", file, { width, height });
 }
 
 /** Returns a canvas with the picture at the size of its result: enlarged by bicubic interpolation, or reduced. */
 export async function bicubicOf(file, picture, { width, height }) {
   const enlarges = width > picture.width && height > picture.height;
-  return canvasOf(enlarges ? "enlarged" : "reduced", file, { width, height });
+  return canvasOf(enlarges ? "enlarged" : "shrunk", file, { width, height });
 }
 
-/** Returns a canvas with a part of a picture. */
+/** Returns a canvas with a part of a result. */
 export async function partOf(file, rectangle) {
   return canvasOf("cut", file, rectangle);
 }
 
-/** Returns a part of a picture as a PNG file. */
+/** Returns a part of an upload as a PNG file. */
 export async function cropOf(file, rectangle) {
-  const bitmap = await bitmapOf("cut", file, rectangle);
-  const canvas = Object.assign(document.createElement("canvas"), { width: rectangle.width, height: rectangle.height });
-  canvas.getContext("2d").drawImage(bitmap, 0, 0);
+  const canvas = await canvasOf("cropped", file, rectangle);
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }
 
 /** Returns the result of a worker for a file, as a canvas; null if it fails. */
 async function canvasOf(work, file, rectangle) {
-  const bitmap = await bitmapOf(work, file, rectangle);
+  const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+  const bitmap = await new Promise((resolve) => {
+    worker.onmessage = ({ data }) => resolve(data);
+    worker.onerror = () => resolve(null);
+    worker.postMessage({ work, file, ...rectangle });
+  });
+  worker.terminate();
   if (!bitmap) return null;
   const canvas = Object.assign(document.createElement("canvas"), { width: bitmap.width, height: bitmap.height });
   canvas.getContext("bitmaprenderer").transferFromImageBitmap(bitmap);
   return canvas;
-}
-
-async function bitmapOf(work, file, rectangle) {
-  const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-  try {
-    return await new Promise((resolve) => {
-      worker.onmessage = ({ data }) => resolve(data);
-      worker.onerror = () => resolve(null);
-      worker.postMessage({ work, file, ...rectangle });
-    });
-  } finally {
-    worker.terminate();
-  }
 }
