@@ -1,7 +1,7 @@
 // The list of pictures, with the state, progress and buttons of each.
 
 import { byId, element, show } from "./elements.js";
-import { ENDED, latestRun, mayTryAgain } from "./pictures.js";
+import { isActive, latestRun, mayTryAgain } from "./pictures.js";
 import { reasonOf } from "./problems.js";
 import { counted, duration, text } from "./texts.js";
 
@@ -15,7 +15,7 @@ export class List {
   #pictures;
   #does;
 
-  /** @param does actions of the buttons of a card: select, cancel, retry, remove, showFrames; and what cards show. */
+  /** @param does actions of the buttons of a card: cancel, retry, remove, showFrames; and what cards show. */
   constructor(pictures, does) {
     this.#pictures = pictures;
     this.#does = does;
@@ -44,8 +44,7 @@ export class List {
   /** Updates the seconds. */
   drawActive() {
     for (const picture of this.#pictures.all) {
-      const run = latestRun(picture);
-      if (run && !ENDED.includes(run.state)) this.#draw(picture);
+      if (isActive(latestRun(picture))) this.#draw(picture);
     }
   }
 
@@ -59,7 +58,7 @@ export class List {
     card.size.textContent = to ? `${from} → ${to}` : from;
     card.state.textContent = stateText(run);
     drawBar(card.bar, run);
-    nameCross(card, picture, ENDED.includes(state) ? "picture.remove" : "picture.cancel");
+    nameCross(card, picture, run && !isActive(run) ? "picture.remove" : "picture.cancel");
     show(card.retry, mayTryAgain(picture));
     show(card.frames, run?.shown < run?.frames && ANIMATED.test(picture.name) && this.#does.offersFrames());
   }
@@ -95,7 +94,7 @@ export class List {
       frames: button("option", this.#does.showFrames, text("frames.show")),
     };
     const facts = element("span", { className: "facts" }, element("span", { className: "name" }, picture.name), card.size);
-    card.show = button("show", this.#does.select, card.thumb, facts);
+    card.show = button("show", () => this.#pictures.select(picture), card.thumb, facts);
     card.show.title = text("picture.show", picture);
     const content = [card.show, card.cross.button, card.bar, card.state, card.retry, card.frames];
     card.root = element("li", { className: "card", tabIndex: -1 }, ...content);
@@ -115,22 +114,21 @@ function nameCross({ cross }, picture, does) {
 }
 
 function drawBar(bar, run) {
-  const active = run && !ENDED.includes(run.state);
-  show(bar, Boolean(active));
-  if (!active) return;
+  show(bar, isActive(run));
+  if (!isActive(run)) return;
   const known = run.state === "sending" || (run.state === "running" && run.job);
   if (known) bar.value = run.progress;
   else bar.removeAttribute("value");
 }
 
 /** Returns the progress of a run in words. */
-export function stateText(run) {
+function stateText(run) {
   if (!run) return "";
   const percent = Math.min(99, Math.floor(run.progress * 100)); // the file is written after the last band
   if (run.state === "failed") return reasonOf(run.problem) || text("state.failed");
   if (run.state === "done") return run.shown < run.frames ? counted("frames.first_of", run.frames) : "";
   if (run.state === "sending") return text("state.sending", { percent });
-  if (run.note && !ENDED.includes(run.state)) return run.note; // why nothing is known, or nothing happens
+  if (run.note && isActive(run)) return run.note; // why nothing is known, or nothing happens
   if (run.state === "running" && !run.job) return text("state.working");
   const parts = [text(`state.${run.state}`, { percent })];
   if (run.state === "waiting" && run.ahead) parts.push(counted("state.ahead", run.ahead));
@@ -143,10 +141,9 @@ export function stateText(run) {
 /** Shows the progress of a picture in the place where it will appear. */
 export function drawProgress(picture) {
   const run = picture && latestRun(picture);
-  const active = Boolean(run) && !ENDED.includes(run.state);
   const [words, bar] = byId("progress").children;
-  show(byId("progress"), active);
-  words.textContent = active ? stateText(run) : "";
+  show(byId("progress"), isActive(run));
+  words.textContent = isActive(run) ? stateText(run) : "";
   drawBar(bar, run);
 }
 
@@ -157,7 +154,7 @@ export function drawSummary(pictures) {
   const parts = [text("list.summary", { done: count("done"), total: states.length })];
   if (count("failed")) parts.push(counted("list.failed", count("failed")));
   byId("summary").textContent = parts.join(" · ");
-  const isActive = states.some((state) => state && !ENDED.includes(state));
-  document.title = isActive ? text("page.working", { done: count("done"), total: states.length }) : text("page.name");
+  const isWorking = pictures.all.some((picture) => isActive(latestRun(picture)));
+  document.title = isWorking ? text("page.working", { done: count("done"), total: states.length }) : text("page.name");
   show(byId("save-all"), count("done") > 1);
 }

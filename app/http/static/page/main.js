@@ -12,8 +12,8 @@ import { askForKey, prepareKeyDialog } from "./key_dialog.js";
 import { Lens } from "./lens.js";
 import { drawProgress, drawSummary, List } from "./list.js";
 import { parametersOf, same } from "./parameters.js";
-import { ENDED, isRefused, latestRun, Pictures } from "./pictures.js";
-import { reasonOf, wordsOf } from "./problems.js";
+import { isActive, isRefused, latestRun, Pictures } from "./pictures.js";
+import { reasonOf } from "./problems.js";
 import { Removal } from "./removal.js";
 import { Results } from "./results.js";
 import { saveActions } from "./save_actions.js";
@@ -32,7 +32,6 @@ const api = new Api(askForKey);
 const pictures = new Pictures();
 const results = new Results(api, pictures);
 let form = null; // until the parameters of the service are known
-const ended = new Set(pictures.runs.filter((run) => ENDED.includes(run.state)).map((run) => run.id));
 let unsaid = 0; // number of runs whose end was not announced yet
 let appearing = Promise.resolve(); // one picture at a time, because each is decoded
 
@@ -57,7 +56,6 @@ const list = new List(pictures, {
     form.focusOn("frames");
   },
   offersFrames: () => form?.has("frames") ?? false,
-  select: (picture) => pictures.select(picture),
   sizes,
 });
 const viewer = new Viewer(results, sizeOf);
@@ -67,10 +65,8 @@ const lens = new Lens(api, viewer);
 saveActions({ api, results, viewer, pictures, sizeOf, modelOf });
 new Watcher(api, pictures);
 
-pictures.addEventListener("change", ({ detail: { run } }) => {
-  draw();
-  if (run && ENDED.includes(run.state) && !ended.has(run.id)) end(run);
-});
+pictures.addEventListener("change", draw);
+pictures.addEventListener("end", ({ detail: run }) => end(run));
 addEventListener("beforeunload", (event) => {
   if (pictures.all.some(isLostByReload)) event.preventDefault(); // asks the user
 });
@@ -99,7 +95,7 @@ async function offered() {
     try {
       return await Promise.all([api.json("openapi.json"), api.json("v1/models")]);
     } catch (problem) {
-      byId("starting").textContent = problem.isTemporary ? text("settings.starting") : reasonOf(wordsOf(problem));
+      byId("starting").textContent = problem.isTemporary ? text("settings.starting") : reasonOf(problem);
       show(byId("starting"), true);
       const needsKey = [401, 403].includes(problem.status);
       if (!problem.isTemporary && !needsKey) throw problem;
@@ -127,7 +123,6 @@ async function begin() {
   tryOut({ form, viewer, lens, gestures });
   start();
   draw();
-  sender.start();
 }
 
 /** Begins the first run of each picture; before the service has started, this waits for it. */
@@ -174,7 +169,7 @@ function forgetFiles(picture) {
 }
 
 function isLostByReload(picture) {
-  return !isKept(picture.id) && !ENDED.includes(latestRun(picture)?.state);
+  return !isKept(picture.id) && (!picture.runs.length || isActive(latestRun(picture)));
 }
 
 /** Reads the size of a picture, and makes its thumbnail. */
@@ -220,9 +215,8 @@ function drawSettings(selected) {
   byId("again-all").textContent = text("settings.again_all", { count: all.length });
 }
 
-/** Notes the end of a run once; updates its model, which may have been loaded for it. */
+/** Announces the end of a run; updates its model, which may have been loaded for it. */
 function end(run) {
-  ended.add(run.id);
   announce(run);
   const isNews = run.state === "done" && form && modelOf(run.settings).state !== "ready";
   if (isNews) api.json("v1/models").then(learn, () => {});
@@ -231,7 +225,7 @@ function end(run) {
 /** Announces the end of the last run to screen readers: by its name if it is alone, else by numbers. */
 function announce(run) {
   if (run.state !== "cancelled") unsaid++; // the user knows of a cancelled one
-  if (!unsaid || pictures.runs.some((other) => !ENDED.includes(other.state))) return;
+  if (!unsaid || pictures.runs.some(isActive)) return;
   const { name } = pictures.pictureOf(run);
   const isAlone = unsaid === 1 && run.state !== "cancelled";
   const alone = () => text(`said.${run.state}`, { name, reason: reasonOf(run.problem) });

@@ -1,11 +1,10 @@
 // The pictures of this tab and their runs: a run is one picture with one choice of settings.
 
-import { wordsOf } from "./problems.js";
 import { remember, remembered } from "./storage.js";
 
 const SESSION = "esrgan-pictures";
 const SELECTED = "esrgan-selected";
-export const ENDED = ["done", "failed", "cancelled"];
+const ENDED = ["done", "failed", "cancelled"];
 const NOT_SENT = 410; // status for a file that the page cannot send
 const HOPELESS = [NOT_SENT, 415]; // no settings help
 const LASTING = [...HOPELESS, 400, 413, 422]; // a retry with the same file and settings fails again
@@ -15,7 +14,7 @@ export function randomId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Sends "change" with {picture, run} in its detail, or without them if the list has changed. */
+/** Sends "change" with {picture, run} in its detail, or without them if the list has changed, and "end" with a run. */
 export class Pictures extends EventTarget {
   #all = restored();
   selected = null;
@@ -53,16 +52,19 @@ export class Pictures extends EventTarget {
   }
 
   change(run, changes) {
-    const was = run.state;
+    const { state } = run;
+    const wasActive = isActive(run);
     Object.assign(run, changes);
-    if (run.state !== was) this.#save();
+    if (run.state !== state) this.#save();
     const picture = this.pictureOf(run);
-    if (picture) this.#tell(picture, run);
+    if (!picture) return;
+    this.#tell(picture, run);
+    if (wasActive && !isActive(run)) this.dispatchEvent(new CustomEvent("end", { detail: run }));
   }
 
   /** Ends a run with the text of an error. */
-  fail(run, error) {
-    this.change(run, { state: "failed", problem: wordsOf(error) });
+  fail(run, { status = 0, type = "", title = "", detail, message }) {
+    this.change(run, { state: "failed", problem: { status, type, title, detail: detail ?? message } });
   }
 
   describe(picture, facts) {
@@ -117,7 +119,12 @@ function restored() {
 }
 
 function unsent(pictures) {
-  return pictures.flatMap((picture) => picture.runs).filter((run) => !run.job && !ENDED.includes(run.state));
+  return pictures.flatMap((picture) => picture.runs).filter((run) => !run.job && isActive(run));
+}
+
+/** True for a run that has not ended. */
+export function isActive(run) {
+  return Boolean(run) && !ENDED.includes(run.state);
 }
 
 /** Returns the permanent error of a file that cannot be sent. */

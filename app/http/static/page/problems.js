@@ -2,16 +2,11 @@
 
 import { text, textOr } from "./texts.js";
 
-/** Returns {status, type, title, detail} of an error, a Problem or another one. */
-export function wordsOf({ status = 0, type = "", title = "", detail, message }) {
-  return { status, type, title, detail: detail ?? message };
-}
-
-/** Returns a problem in the page's own words, if it has some, or in those of the service. */
+/** Returns a problem, or any error, in the page's own words, if it has some, or in those of the service. */
 export function reasonOf(problem) {
   if (!problem) return "";
   const own = textOr(`problem.${kindOf(problem)}`, "");
-  return own || [problem.title, problem.detail].filter(Boolean).join(": ");
+  return own || [problem.title, problem.detail ?? problem.message].filter(Boolean).join(": ");
 }
 
 /** Returns the text for a request that is made again after some seconds. */

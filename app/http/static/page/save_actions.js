@@ -2,7 +2,7 @@
 
 import { byId, show } from "./elements.js";
 import { doneRuns } from "./pictures.js";
-import { reasonOf, wordsOf } from "./problems.js";
+import { reasonOf } from "./problems.js";
 import { curlLine, nameOfResult, saveAs } from "./results.js";
 import { factorOf } from "./sizes.js";
 import { text } from "./texts.js";
@@ -23,7 +23,7 @@ export function saveActions({ api, results, viewer, pictures, sizeOf, modelOf })
   byId("save").onclick = async () => {
     const isReal = (error) => error.name !== "AbortError"; // the user closed the dialog
     const saved = results.save(viewer.run, nameOf(viewer.picture, viewer.run));
-    await saved.catch((error) => isReal(error) && viewer.say(reasonOf(wordsOf(error))));
+    await saved.catch((error) => isReal(error) && viewer.say(reasonOf(error)));
   };
   byId("copy").onclick = async () => {
     if (await copyPicture(results.fileOf(viewer.run))) say(byId("copy"), text("save.copied"));

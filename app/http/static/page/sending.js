@@ -1,7 +1,7 @@
 // Sends runs to the service, in order: as jobs, or if it takes none, as requests that wait for the result.
 
 import { find, isReadable, keep } from "./files.js";
-import { ENDED, notSent } from "./pictures.js";
+import { notSent } from "./pictures.js";
 import { waitText } from "./problems.js";
 import { megabytes, text } from "./texts.js";
 
@@ -20,13 +20,8 @@ export class Sender {
     this.#api = api;
     this.#pictures = pictures;
     this.#service = service;
-    pictures.addEventListener("change", ({ detail: { run } }) => {
-      if (ENDED.includes(run?.state)) this.#freed++;
-      this.#sendNext();
-    });
-  }
-
-  start() {
+    pictures.addEventListener("change", () => this.#sendNext());
+    pictures.addEventListener("end", () => this.#freed++);
     this.#sendNext();
   }
 

@@ -4,7 +4,7 @@ import { byId, element, show } from "./elements.js";
 import { find } from "./files.js";
 import { bicubicOf, imageOf, REDUCED_PX, release, resultOf } from "./images.js";
 import { doneRuns, latestRun } from "./pictures.js";
-import { reasonOf, wordsOf } from "./problems.js";
+import { reasonOf } from "./problems.js";
 import { settingText, text } from "./texts.js";
 import { centred, fitted, limited } from "./view.js";
 
@@ -159,7 +159,7 @@ export class Viewer extends EventTarget {
     this.#put(this.#layers.after, result?.element ?? null);
     this.share = result?.share ?? 0;
     this.#use(result ?? this.#expectedSize());
-    this.say(problem ? reasonOf(wordsOf(problem)) : wordsOn(result, picture, run));
+    this.say(problem ? reasonOf(problem) : wordsOn(result, picture, run));
     byId("tag-after").textContent = this.#labelOf(run);
     this.dispatchEvent(new Event("result"));
   }

@@ -2,7 +2,7 @@
 
 import { Problem } from "./api.js";
 import { eventsOf } from "./events.js";
-import { reasonOf, wordsOf } from "./problems.js";
+import { reasonOf } from "./problems.js";
 import { text } from "./texts.js";
 
 const ASK_MS = 2000;
@@ -99,7 +99,7 @@ export class Watcher {
   #missed(run, problem) {
     if (run.state === "cancelled" || problem.status === 429) return; // a key has a limit on streams, not on polls
     if (problem.status === 404 || problem.status === 403) return this.#pictures.fail(run, problem);
-    const note = problem.status === 401 ? reasonOf(wordsOf(problem)) : text("state.offline");
+    const note = problem.status === 401 ? reasonOf(problem) : text("state.offline");
     this.#pictures.change(run, { note, endsAt: null });
   }
 }
