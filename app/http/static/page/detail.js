@@ -1,6 +1,6 @@
 // Draws the visible part of a large result in full resolution over its reduced copy, once the picture rests.
 
-import { element } from "./elements.js";
+import { element, put } from "./elements.js";
 import { partOf } from "./images.js";
 
 const REST_MS = 300;
@@ -28,8 +28,7 @@ export class Detail {
     const canvas = await partOf(await this.#viewer.results.fileOf(run), part);
     if (!canvas || drawn !== this.#drawn || frame !== this.#viewer.frame) return;
     const shown = element("div", { className: "detail" }, canvas);
-    const { x, y, width, height } = part;
-    Object.assign(shown.style, { left: `${x}px`, top: `${y}px`, width: `${width}px`, height: `${height}px` });
+    put(shown, part.x, part.y, part.width, part.height);
     frame.querySelector(".detail")?.remove();
     frame.append(shown);
   }

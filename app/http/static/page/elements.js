@@ -21,6 +21,22 @@ export function checked(input) {
   return error;
 }
 
+/** Returns a choice of a select. */
+export function option(value, label, disabled = false) {
+  return element("option", { value, disabled }, label);
+}
+
+/** Chooses a value, or another one if it is not offered. */
+export function choose(select, value, other) {
+  select.value = value;
+  if (select.selectedIndex < 0) select.value = other;
+}
+
+/** Sets the place of an element, in px. */
+export function put(placed, x, y, width, height) {
+  Object.assign(placed.style, { left: `${x}px`, top: `${y}px`, width: `${width}px`, height: `${height}px` });
+}
+
 export function byId(id) {
   return document.getElementById(id);
 }

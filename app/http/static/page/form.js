@@ -1,6 +1,6 @@
 // The form with the settings, made from the service's OpenAPI document and its list of models.
 
-import { checked, element, show } from "./elements.js";
+import { checked, choose, element, option, show } from "./elements.js";
 import { SIZES } from "./parameters.js";
 import { sizeField } from "./size_field.js";
 import { remember, remembered } from "./storage.js";
@@ -66,13 +66,12 @@ export class SettingsForm extends EventTarget {
     this.#changed();
   }
 
-  /** Moves the fidelity slider by some steps; returns false if the model has none. */
+  /** Moves the fidelity slider by some steps, if the model has one. */
   turnFidelity(steps) {
     const { row, input } = this.#fields.get("fidelity") ?? {};
-    if (!row || row.hidden) return false;
+    if (!row || row.hidden) return;
     input.value = Number(input.value) + steps * FIDELITY_STEP;
     this.#changed();
-    return true;
   }
 
   has(name) {
@@ -135,10 +134,6 @@ function labelled(name, control, { description = "" } = {}, ...more) {
   return { row: element("div", { className: "field" }, label, control, ...more, hint), hint };
 }
 
-function option(value, label, disabled = false) {
-  return element("option", { value, disabled }, label);
-}
-
 function modelField({ models, default: initial }) {
   const options = models.map(({ name, state }) => option(name, modelLabel(name), state === "failed"));
   const input = element("select", {}, ...options);
@@ -172,7 +167,7 @@ function factsOf({ scale, licence, state, reason }) {
 
 function fidelityField() {
   const input = element("input", { type: "range", min: 0, max: 1, step: FIDELITY_STEP });
-  const ends = element("div", { className: "ends" }, ...["low", "high"].map((end) => text(`fidelity.${end}`)).map(span));
+  const ends = element("div", { className: "ends" }, ...["low", "high"].map((end) => element("span", {}, text(`fidelity.${end}`))));
   const { row } = labelled("fidelity", input, {}, ends);
   let own = 0; // fidelity of the model itself
   let pair = "";
@@ -197,10 +192,6 @@ function offers({ formats }) {
   return (value) => value === "same" || (formats?.includes(value) ?? true);
 }
 
-function span(content) {
-  return element("span", {}, content);
-}
-
 function choiceField({ name, options, initial, description }) {
   // Without a format the service chooses the first one, because the page accepts any.
   const first = initial ?? (name === "format" ? options[0] : "");
@@ -213,12 +204,6 @@ function choiceField({ name, options, initial, description }) {
     read: () => (input.value === first ? {} : { [name]: input.value }),
     write: (values) => choose(input, values[name], first),
   };
-}
-
-/** Chooses the remembered value, or the default if it is no longer offered. */
-function choose(select, value, initial) {
-  select.value = value ?? initial;
-  if (select.selectedIndex < 0) select.value = initial;
 }
 
 function flagField({ name, initial, description }) {

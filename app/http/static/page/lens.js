@@ -2,7 +2,7 @@
 //
 // The part is a small upload, so the service batches it with other small pictures, before the large ones.
 
-import { byId, element, show } from "./elements.js";
+import { byId, element, put, show } from "./elements.js";
 import { cropOf } from "./images.js";
 import { text } from "./texts.js";
 
@@ -115,8 +115,4 @@ export function partAround({ x, y }, originalShare, { width, height }, side) {
   const down = along(y, height);
   const rectangle = (part) => ({ x: across[part][0], y: down[part][0], width: across[part][1], height: down[part][1] });
   return { seen: rectangle("seen"), read: rectangle("read") };
-}
-
-function put(placed, x, y, width, height) {
-  Object.assign(placed.style, { left: `${x}px`, top: `${y}px`, width: `${width}px`, height: `${height}px` });
 }

@@ -1,6 +1,6 @@
 // The field for the size of the answer: a factor, or a size in pixels if the service supports it.
 
-import { checked, element, show } from "./elements.js";
+import { checked, choose, element, option, show } from "./elements.js";
 import { SIZES } from "./parameters.js";
 import { text } from "./texts.js";
 
@@ -51,8 +51,7 @@ export function sizeField(parameters) {
     write: (values) => {
       const name = SIZES.find((size) => size in values && parameters.has(size));
       number.value = values[name] ?? "";
-      select.value = name ? `${name}=${values[name]}` : ownChoice();
-      if (select.selectedIndex < 0) select.value = name;
+      choose(select, name ? `${name}=${values[name]}` : ownChoice(), name);
       showNumber();
     },
     tell: ({ scale }) => {
@@ -61,8 +60,7 @@ export function sizeField(parameters) {
       const keeps = own !== undefined && (scale || value !== ownChoice()); // an unknown default scale is not a number
       own = scale;
       select.replaceChildren(...choices(parameters, scale));
-      select.value = keeps ? value : ownChoice();
-      if (select.selectedIndex < 0) select.value = ownChoice();
+      choose(select, keeps ? value : ownChoice(), ownChoice());
       showNumber();
     },
   };
@@ -80,8 +78,4 @@ function choices(parameters, scale) {
     ),
     ...SIZES.filter((name) => parameters.has(name)).map((name) => option(name, text(`size.${name}`))),
   ];
-}
-
-function option(value, label) {
-  return element("option", { value }, label);
 }

@@ -1,6 +1,6 @@
 // The picture before and after, as two layers with a divider.
 
-import { byId, element, show } from "./elements.js";
+import { byId, choose, element, option, show } from "./elements.js";
 import { find } from "./files.js";
 import { bicubicOf, imageOf, REDUCED_PX, release, resultOf } from "./images.js";
 import { doneRuns, latestRun } from "./pictures.js";
@@ -240,7 +240,7 @@ function wordsOn(result, picture, run) {
 }
 
 function fill(select, choices) {
-  const value = select.value;
-  select.replaceChildren(...choices.map(([id, label]) => element("option", { value: id }, label)));
-  select.value = choices.some(([id]) => id === value) ? value : (choices[0]?.[0] ?? "");
+  const { value } = select;
+  select.replaceChildren(...choices.map(([id, label]) => option(id, label)));
+  choose(select, value, choices[0]?.[0] ?? "");
 }
