@@ -16,7 +16,7 @@ from app.pictures.layout import AnswerFormat
 from app.pictures.png_chunks import MetadataRule
 from app.pictures.size import Megapixels, Scale, SidePx, Size
 from app.png.deflate import Compression
-from app.upscaling import Fidelity, UpscaleRequest
+from app.upscaling import PLAIN_OPTIONS, Fidelity, UpscaleRequest
 
 
 def _whole_number(value: object) -> object:
@@ -115,25 +115,10 @@ class Parameters(BaseModel):
             NotAcceptable: the header rules out every format.
             Unprocessable: parameters contradict each other.
         """
-        options = UpscaleOptions(
-            size=Size(
-                scale=self.scale,
-                width=self.width,
-                height=self.height,
-                max_side=self.max_side,
-                megapixels=self.megapixels,
-            ),
-            formats=self._formats(accept),
-            quality=self.quality,
-            same_format=self.format == "same",
-            bits=self.bits,
-            compression=self.compression,
-            frames=self.frames,
-            metadata=self.metadata,
-            colour_lock=self.colour_lock,
-            ensemble=self.ensemble,
-            edges=self.edges,
-        )
+        values = self.model_dump()  # named like the options, apart from `format`
+        size = Size(**{name: values[name] for name in Size.__dataclass_fields__})
+        plain = {name: values[name] for name in PLAIN_OPTIONS & values.keys()}
+        options = UpscaleOptions(size=size, formats=self._formats(accept), same_format=self.format == "same", **plain)
         return UpscaleRequest(model=self.model, fidelity=self.fidelity, options=options)
 
     def _formats(self, accept: str) -> Sequence[AnswerFormat]:
