@@ -9,7 +9,7 @@ from app.errors import NoSuchJob
 from app.http.fields import whole_number
 from app.http.middleware.paths import prefix_of
 from app.http.streaming import ClosedStream
-from app.jobs.job import ENDED, JobState, StoredJob
+from app.jobs.job import ENDED, StoredJob
 from app.jobs.service import JobService
 
 PING_S = 15.0
@@ -20,33 +20,32 @@ RECONNECT_MS = 1000
 
 def event_stream(jobs: JobService, job: StoredJob, request: Request) -> Response:
     """Return the stream of a job's events; 204, which stops reconnecting, if the caller has seen the last one."""
-    seen = whole_number(request.headers.get("last-event-id", ""))
-    if job.state in ENDED and seen is not None and seen >= job.version:
+    last = whole_number(request.headers.get("last-event-id", ""))
+    is_seen = last is not None and last >= job.version
+    if job.state in ENDED and is_seen:
         return Response(status_code=204)
     return ClosedStream(
-        _events(jobs, job, seen, prefix_of(request)),
+        _events(jobs, job, prefix_of(request), is_seen=is_seen),
         media_type="text/event-stream",
         headers={"X-Accel-Buffering": "no"},
     )
 
 
-async def _events(jobs: JobService, job: StoredJob, seen: int | None, prefix: str) -> AsyncGenerator[str, None]:
+async def _events(jobs: JobService, job: StoredJob, prefix: str, *, is_seen: bool) -> AsyncGenerator[str, None]:
     """Yield events until the job has ended or the service stops.
 
     Events are not stored: each describes the whole job, so a watcher that missed some needs only the next one.
     """
     yield f"retry: {RECONNECT_MS}\n\n"
-    told: tuple[JobState, float] | None = None
+    sent = (job.state, job.progress) if is_seen else None
     with jobs.watch.changes(job.id) as event:
-        if seen is not None and seen >= job.version:
-            told = (job.state, job.progress)
         while True:
-            if told is None or job.state is not told[0]:
+            if sent is None or job.state is not sent[0]:
                 view = await jobs.view(job, prefix)
                 yield _event("state", job.version, view.model_dump(mode="json"))
-            elif job.progress != told[1]:
+            elif job.progress != sent[1]:
                 yield _event("progress", job.version, {"id": job.id, "progress": round(job.progress, 4)})
-            told = (job.state, job.progress)
+            sent = (job.state, job.progress)
             if job.state in ENDED or jobs.watch.closed:
                 return
             if not await jobs.changed(job, event, PING_S):

@@ -53,6 +53,10 @@ RESULT_ANSWERS: Responses = {
     },
     304: {"description": "`If-None-Match` names the result", "headers": STORED_HEADERS},
 }
+WITH_ZIP: Responses = {
+    **RESULT_ANSWERS,
+    200: {**RESULT_ANSWERS[200], "content": RESULTS | {"application/zip": BINARY}},
+}
 
 
 class PageQuery(BaseModel):
@@ -179,7 +183,7 @@ def _add_results(routes: APIRouter, life: Lifecycle) -> None:
         "/{job_id}/result",
         summary="Fetch the result",
         response_class=Response,
-        responses={**_with_zip(), **problems(RESULT)},
+        responses={**WITH_ZIP, **problems(RESULT)},
         openapi_extra={"parameters": CONDITIONS},
         dependencies=[Depends(_counted)],
     )
@@ -248,8 +252,3 @@ def _key_name(request: Request) -> str | None:
     if key is None:
         return ""
     return None if key.role is Role.OPERATOR else key.name
-
-
-def _with_zip() -> Responses:
-    ok = {**RESULT_ANSWERS[200], "content": RESULTS | {"application/zip": BINARY}}
-    return {**RESULT_ANSWERS, 200: ok}
