@@ -178,7 +178,7 @@ def _off_in_answer(picture: Picture) -> float:
 
     async def whole() -> bytes:
         with ThreadPoolExecutor(1) as pool:
-            return b"".join([piece async for piece in encoded(rows(), layout, FORMATS["png"], pool)])
+            return b"".join([piece async for piece in encoded(rows(), layout, pool)])
 
     seen = pyvips.Image.pngload_buffer(asyncio.run(whole()), fail_on="error")
     pixels = seen.numpy().reshape(seen.height, seen.width, seen.bands)[::2, ::2]
