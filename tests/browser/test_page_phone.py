@@ -11,12 +11,13 @@ from tests.app.live import Live
 from tests.browser.page import Person
 
 if TYPE_CHECKING:
-    from playwright.async_api import CDPSession
+    from playwright.async_api import CDPSession, ViewportSize
 
 pytestmark = pytest.mark.anyio
 
 ZOOMED = "(stage) => stage.classList.contains('zoomed')"
 SCROLLED = "() => Math.round(scrollY)"
+NEXT_FRAME = "() => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)))"
 
 UNDER_THE_NOTE = """() => {
     const note = document.getElementById("removed");
@@ -105,6 +106,18 @@ async def test_the_wheel_zooms_where_the_page_does_not_scroll(person: Person, li
     await person.page.mouse.wheel(0, 500)  # back to all of it
     await person["#stage:not(.zoomed)"].wait_for()
     assert await person.page.evaluate(SCROLLED) == 0
+
+
+async def test_a_window_without_room_for_a_while_keeps_the_picture_fitted(person: Person, live: Live) -> None:
+    none: ViewportSize = {"width": 1, "height": 1}
+    large: ViewportSize = {"width": 1000, "height": 800}
+    await person.page.set_viewport_size(large)
+    await shown(person, live)
+    fitted = await person["#zoom"].text_content()
+    for window in (none, large):
+        await person.page.set_viewport_size(window)
+        await person.page.evaluate(NEXT_FRAME)
+    assert await person["#zoom"].text_content() == fitted
 
 
 async def test_fields_on_a_touch_screen_are_as_large_as_safari_wants_them(phone: Person, live: Live) -> None:

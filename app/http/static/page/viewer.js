@@ -84,8 +84,8 @@ export class Viewer extends EventTarget {
 
   /** Sets the view; without one, fits the picture into the window. */
   place(view) {
-    if (!this.size) return;
     const { width, height } = this.bounds;
+    if (!this.size || !width || !height) return; // nothing to place, or no room for it, as in a hidden frame
     const stage = { width, height };
     const fit = fitted(stage, this.size, this.ratio);
     this.view = view ? limited(view, stage, this.size, this.ratio) : fit;
