@@ -1,7 +1,9 @@
 """The runner with a fake worker: the end of the work is recorded."""
 
 import asyncio
+import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -16,7 +18,7 @@ from app.access.keys import KeyLimits
 from app.errors import DeadlinePassed, NoSuchModel, QueueFull, ServiceError, SourceRefused, StorageFull
 from app.jobs import runner as runners
 from app.jobs.addresses import AddressRules
-from app.jobs.claims import Claim, Hold, claim, end, recover, renew
+from app.jobs.claims import Claim, Hold, claim, end, renew
 from app.jobs.counters import JobCounters
 from app.jobs.database import DatabaseDown, Session
 from app.jobs.folder import FolderStore
@@ -37,6 +39,7 @@ from app.upscaling import OtherVersion, UpscaleRequest
 from tests.app.jobs.peer import Peer, Reply, listening
 from tests.app.jobs.rows import NO_LIMITS, added, claimed, new_job, read
 from tests.app.live import until
+from tests.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -45,32 +48,48 @@ Made = TypeVar("Made")
 
 
 class UnsteadyDatabase(SqliteDatabase):
-    """A database that cannot be reached while `down`, hangs until it `answers`, and takes `claim_s` for a claim.
+    """A database that cannot be reached while `down`, hangs until it `answers`, and commits claims once it `may_claim`.
 
     Its clock is `ahead_s` ahead.
     """
 
     down = False
-    claim_s = 0.0
     ahead_s = 0.0
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, lambda: time.time() + self.ahead_s)
+        super().__init__(path, lambda: self.clock() + self.ahead_s)
+        self.clock: Callable[[], float] = time.time
         self.answers = asyncio.Event()
         self.answers.set()
+        self.hanging = 0
+        self.may_claim, self.claiming = threading.Event(), threading.Event()
+        self.may_claim.set()
+        self.done, self.refused = Counter[str](), Counter[str]()
+        """Numbers of transactions by the names of their functions."""
 
     async def write(self, call: Callable[[Session], Made]) -> Made:
+        name = cast(Any, call.func if isinstance(call, partial) else call).__name__
         if self.down:
+            self.refused[name] += 1
             raise DatabaseDown("gone")
+        self.hanging += 1
         await self.answers.wait()
+        self.hanging -= 1
 
         def slowly(session: Session) -> Made:
             made = call(session)
             if isinstance(made, Claim):
-                time.sleep(self.claim_s)
+                self.claiming.set()
+                assert self.may_claim.wait(60)
             return made
 
-        return await super().write(slowly)
+        made = await super().write(slowly)
+        self.done[name] += 1
+        return made
+
+    async def write_by_another(self, call: Callable[[Session], Made]) -> Made:
+        """Write as another process, which reaches the database."""
+        return await super().write(call)
 
 
 class UnsteadyStore(FolderStore):
@@ -91,6 +110,7 @@ class Work:
     def __init__(self, store: FolderStore) -> None:
         self.after = asyncio.Event()
         self.after.set()
+        self.interrupted = asyncio.Event()
         self.error: Exception | None = None
         self.clean_up_error: Exception | None = None
         self.sent = list[str]()
@@ -104,6 +124,7 @@ class Work:
         try:
             await self.after.wait()
         except asyncio.CancelledError:
+            self.interrupted.set()
             if self.clean_up_error is not None:
                 raise self.clean_up_error from None
             raise
@@ -145,12 +166,28 @@ class House:
     async def picture(self, job_id: str) -> StoredPicture:
         return (await read(self.database, job_id)).pictures[0]
 
-    async def until(self, job_id: str, *states: JobState) -> StoredPicture:
-        async with asyncio.timeout(10):
-            while (picture := await self.picture(job_id)).state not in states:  # noqa: ASYNC110
+    async def until(self, job_id: str, state: JobState) -> StoredPicture:
+        """Wait until a picture is in a state, and the runner has done what follows in its memory and its files."""
+        async with asyncio.timeout(60):
+            while (picture := await self.picture(job_id)).state is not state:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)  # for the files, which follow
+        await until(lambda: (job_id in self.running) == (state is JobState.RUNNING))
         return picture
+
+    @property
+    def running(self) -> set[str]:
+        """Jobs that the runner works on."""
+        return {held.job.id for held in self.runner._running.values()}
+
+    async def looks(self, times: int = 2) -> None:
+        """Wait until the runner has looked for work that many times more; the first look may have begun before."""
+        seen = self.database.done["claim"]
+        await until(lambda: self.database.done["claim"] >= seen + times)
+
+    async def refusals(self, name: str, times: int = 2) -> None:
+        """Wait until the database has refused that many more transactions of a name."""
+        seen = self.database.refused[name]
+        await until(lambda: self.database.refused[name] >= seen + times)
 
     async def files(self) -> list[str]:
         return [file.name.partition("/")[2] for file in await self.store.files()]
@@ -169,6 +206,15 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     house.database.down = False
     await house.runner.stop()
     await house.database.close()
+
+
+@pytest.fixture
+def clock(house: House, monkeypatch: pytest.MonkeyPatch) -> ManualClock:
+    """The clock of the runner and of its database, which the test moves: however busy a machine, no lease expires."""
+    clock = ManualClock()
+    monkeypatch.setattr(runners, "time", SimpleNamespace(monotonic=clock))
+    house.database.clock = clock
+    return clock
 
 
 async def test_a_result_is_kept_where_its_upload_cannot_be_deleted(house: House) -> None:
@@ -234,7 +280,9 @@ async def test_a_worker_that_has_lost_its_picture_leaves_the_upload_to_the_next(
 
 
 @pytest.mark.parametrize("error", [None, QueueFull("full"), GivenBack(0.0)], ids=["done", "failed", "given back"])
-async def test_an_end_is_recorded_after_a_long_outage_of_the_database(house: House, error: Exception | None) -> None:
+async def test_an_end_is_recorded_after_a_long_outage_of_the_database(
+    house: House, clock: ManualClock, error: Exception | None
+) -> None:
     job_id = await house.job()
     house.work.after.clear()
     house.runner.start(house.service)
@@ -242,7 +290,9 @@ async def test_an_end_is_recorded_after_a_long_outage_of_the_database(house: Hou
     house.work.error = error
     house.database.down = True
     house.work.after.set()
-    await asyncio.sleep(3 * LEASE_S)
+    await house.refusals("release" if isinstance(error, GivenBack) else "end" if error else "reserve")
+    clock.now_s += 3 * LEASE_S
+    await house.refusals("renew")
     house.database.down = False
     house.work.error = None
     picture = await house.until(job_id, JobState.FAILED if isinstance(error, QueueFull) else JobState.DONE)
@@ -275,27 +325,24 @@ async def job_whose_failure_waits(house: House) -> str:
     house.work.error = QueueFull("full")
     house.database.down = True
     house.work.after.set()
-    await asyncio.sleep(0.1)
+    await house.refusals("end", 1)
     return job_id
 
 
 async def test_a_service_that_stops_still_records_an_end_that_waits_for_the_database(house: House) -> None:
     job_id = await job_whose_failure_waits(house)
     stopping = asyncio.create_task(house.runner.stop())
-    await asyncio.sleep(0.1)
+    await house.refusals("end")
     house.database.down = False
     await stopping
     assert (await house.picture(job_id)).state is JobState.FAILED
 
 
-async def test_a_job_that_is_cancelled_while_its_end_waits_for_the_database_is_cancelled(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runners, "END_RETRY_S", 0.3)
+async def test_a_job_that_is_cancelled_while_its_end_waits_for_the_database_is_cancelled(house: House) -> None:
     job_id = await job_whose_failure_waits(house)
-    house.database.down = False
-    await house.database.write(partial(cancel, job=await read(house.database, job_id), ttl_s=100))
+    await house.database.write_by_another(partial(cancel, job=await read(house.database, job_id), ttl_s=100))
     house.runner.cancel(job_id)
+    house.database.down = False
     await house.until(job_id, JobState.CANCELLED)
 
 
@@ -353,13 +400,14 @@ async def test_a_picture_whose_result_has_no_room_is_charged_only_where_its_key_
     await house.database.close()
 
 
-async def test_work_is_interrupted_by_an_outage_and_done_after_it(house: House) -> None:
+async def test_work_is_interrupted_by_an_outage_and_done_after_it(house: House, clock: ManualClock) -> None:
     job_id = await house.job()
     house.work.after.clear()
     house.runner.start(house.service)
     await house.until(job_id, JobState.RUNNING)
     house.database.down = True
-    await asyncio.sleep(3 * LEASE_S)
+    clock.now_s += LEASE_S
+    await until(house.work.interrupted.is_set)
     house.database.down = False
     house.work.after.set()
     picture = await house.until(job_id, JobState.DONE)
@@ -367,8 +415,9 @@ async def test_work_is_interrupted_by_an_outage_and_done_after_it(house: House) 
 
 
 async def test_an_end_that_cannot_be_recorded_is_logged_with_the_reason(
-    house: House, caplog: pytest.LogCaptureFixture
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(runners, "RELEASE_S", 0.2)
     job_id = await house.job()
     house.work.after.clear()
     house.runner.start(house.service)
@@ -400,78 +449,88 @@ async def test_an_error_that_lasts_while_an_end_is_recorded_leaves_one_traceback
     ]
 
 
+@pytest.mark.usefixtures("clock")
 async def test_an_error_of_the_service_itself_does_not_end_a_lease(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failures = [RuntimeError("a fault")]
+    failures, holds = [RuntimeError("a fault")], list[Hold]()
 
     def renew_later(*args: Any, **values: Any) -> Hold:
         if failures:
             raise failures.pop()
-        return renew(*args, **values)
+        holds.append(renew(*args, **values))
+        return holds[-1]
 
     monkeypatch.setattr(runners, "renew", renew_later)
     job_id = await house.job()
     house.work.after.clear()
     house.runner.start(house.service)
     await house.until(job_id, JobState.RUNNING)
-    await asyncio.sleep(3 * LEASE_S)
-    assert failures == []
-    assert await house.database.write(partial(recover, ttl_s=100)) == []
+    await until(lambda: len(holds) >= 2)
+    assert holds[:2] == [Hold.KEPT] * 2
     house.work.after.set()
     assert (await house.until(job_id, JobState.DONE)).attempts == 1
 
 
-async def test_an_outage_makes_no_other_process_look_dead(house: House) -> None:
-    other = house.another(job_lease_s=10)
+async def living(house: House, lease_s: float = LEASE_S) -> str:
+    """The id of a job that another process works on, which cannot renew its lease now."""
     job_id = await house.job()
-    await house.database.write(partial(claim, owner="living", lease_s=LEASE_S, ttl_s=100, idle=True))
-    other.start(house.service)
+    await house.database.write_by_another(partial(claim, owner="living", lease_s=lease_s, ttl_s=100, idle=True))
+    return job_id
+
+
+async def test_an_outage_makes_no_other_process_look_dead(house: House, clock: ManualClock) -> None:
+    job_id = await living(house)
+    house.runner.start(house.service)
+    await house.looks()
     house.database.down = True
-    await asyncio.sleep(2 * LEASE_S)
+    clock.now_s += 2 * LEASE_S
+    await house.refusals("claim")
     house.database.down = False
-    await asyncio.sleep(LEASE_S / 2)  # a living owner would renew its lease
+    await house.looks()
     picture = await house.picture(job_id)
-    await other.stop()
     assert (picture.state, picture.crashes) == (JobState.RUNNING, 0)
+    clock.now_s += 2 * LEASE_S
+    assert (await house.until(job_id, JobState.DONE)).crashes == 1  # it has not renewed its lease since
 
 
-async def test_an_outage_makes_no_other_process_look_dead_to_one_without_a_free_place(house: House) -> None:
-    job_id = await house.job()
-    await house.database.write(partial(claim, owner="living", lease_s=LEASE_S, ttl_s=100, idle=True))
-    own_id = await house.job()
+async def test_an_outage_makes_no_other_process_look_dead_to_one_without_a_free_place(
+    house: House, clock: ManualClock
+) -> None:
     house.work.after.clear()
     house.runner.start(house.service)
-    await house.until(own_id, JobState.RUNNING)
+    await house.until(await house.job(), JobState.RUNNING)
+    job_id = await living(house)
     house.database.down = True
-    await asyncio.sleep(3 * LEASE_S)
+    clock.now_s += 2 * LEASE_S
+    await until(house.work.interrupted.is_set)
     house.database.down = False
-    await asyncio.sleep(LEASE_S / 2)
+    await house.looks(1)
     picture = await house.picture(job_id)
     assert (picture.state, picture.crashes) == (JobState.RUNNING, 0)
 
 
-async def test_a_database_that_hangs_makes_no_other_process_look_dead(house: House) -> None:
-    job_id = await house.job()
-    await house.database.write(partial(claim, owner="living", lease_s=LEASE_S, ttl_s=100, idle=True))
-    house.runner.start(house.service)
+async def test_a_database_that_hangs_makes_no_other_process_look_dead(house: House, clock: ManualClock) -> None:
+    job_id = await living(house)
     house.database.answers.clear()
-    await asyncio.sleep(2 * LEASE_S)
+    house.runner.start(house.service)
+    await until(lambda: house.database.hanging == 1)
+    clock.now_s += 2 * LEASE_S
     house.database.answers.set()
-    await asyncio.sleep(LEASE_S / 2)
+    await house.looks()
     picture = await house.picture(job_id)
     assert (picture.state, picture.crashes) == (JobState.RUNNING, 0)
 
 
-async def test_a_clock_that_steps_makes_no_other_process_look_dead(house: House) -> None:
-    job_id = await house.job()
-    await house.database.write(partial(claim, owner="living", lease_s=100, ttl_s=100, idle=True))
+async def test_a_clock_that_steps_makes_no_other_process_look_dead(house: House, clock: ManualClock) -> None:
+    job_id = await living(house, lease_s=100)
     house.runner.start(house.service)
     await house.until(await house.job(), JobState.DONE)
     house.database.ahead_s = 3600
-    await asyncio.sleep(LEASE_S / 2)
+    await house.looks()
     picture = await house.picture(job_id)
     assert (picture.state, picture.crashes) == (JobState.RUNNING, 0)
+    clock.now_s += 2 * LEASE_S
     assert (await house.until(job_id, JobState.DONE)).crashes == 1  # it has not renewed its lease since
 
 
@@ -506,16 +565,17 @@ async def test_a_service_stops_although_a_clean_up_hangs_and_the_database_is_awa
     house.runner.start(house.service)
     await house.until(job_id, JobState.RUNNING)
     house.database.down = True
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await house.runner.stop()
 
 
 async def test_a_claim_that_is_being_committed_when_the_service_stops_is_given_back(house: House) -> None:
-    house.database.claim_s = 0.3
+    house.database.may_claim.clear()
     job_id = await house.job()
     house.runner.start(house.service)
-    await asyncio.sleep(0.1)
+    assert await asyncio.to_thread(house.database.claiming.wait, 60)
     house.runner.stop_claiming()
+    house.database.may_claim.set()
     await house.runner.idle()
     picture = await house.picture(job_id)
     assert (picture.state, picture.crashes) == (JobState.WAITING, 0)
@@ -570,7 +630,7 @@ async def test_pictures_with_urls_of_any_keys_leave_a_slot_to_uploads(tmp_path: 
 async def test_the_only_slot_also_takes_pictures_with_urls(house: House) -> None:
     job = await added(house.database, replace(new_job(), pictures=[TARGET] * 2))
     house.runner.start(house.service)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await read(house.database, job.id)).state is not JobState.DONE:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
