@@ -17,11 +17,16 @@ ROOT = Path(__file__).parents[2]
 START_S = 300
 """Timeout for the start of a process: importing PyTorch is slow on a busy machine."""
 
+_chance = random.SystemRandom()  # no two processes have the same seed
+
 
 def free_port(count: int = 1) -> int:
-    """Return a free port, the first of `count` consecutive ones."""
+    """Return a free port, the first of `count` consecutive ones, for a server that listens some time later.
+
+    Until then nothing else takes it: it is below the ports that Linux gives to connections and for port 0.
+    """
     while True:
-        first = random.randrange(10_000, 30_000)
+        first = _chance.randrange(10_000, 30_000)
         with suppress(OSError):
             for port in range(first, first + count):
                 socket.create_server(("127.0.0.1", port)).close()
@@ -48,7 +53,7 @@ def start(*arguments: str, **settings: object) -> subprocess.Popen[str]:
 def refusal(*arguments: str, **settings: object) -> str:
     """Start a command that must fail with exit status 2; returns its last line."""
     process = start(*arguments, **settings)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=START_S)
     assert process.returncode == 2, said
     assert "Traceback" not in said
     return said.splitlines()[-1]
