@@ -92,7 +92,7 @@ async def client(
                 yield it
         finally:
             process.terminate()
-            process.wait(timeout=10)
+            process.wait(timeout=60)
             server.close()
             await asyncio.sleep(0.05)  # connections that were just accepted begin
             await until(lambda: replica.open == 0)
@@ -163,6 +163,6 @@ async def test_idle_connections_shut_nobody_out(client: httpx.AsyncClient, front
     port = client.base_url.port
     with ExitStack() as idle:
         for _ in range(600):
-            idle.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
-        assert (await client.get("/readyz", timeout=5)).is_success
-        assert (await client.get(f"http://{front_and_stats[1]}/metrics", timeout=5)).is_success
+            idle.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
+        assert (await client.get("/readyz", timeout=60)).is_success
+        assert (await client.get(f"http://{front_and_stats[1]}/metrics", timeout=60)).is_success

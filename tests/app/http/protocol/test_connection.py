@@ -25,8 +25,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "LINGER_S", 0.3)
 
 
-PATIENT = {"upload_s": 60.0, "upload_idle_s": 30.0}
-"""Settings of a test whose uploads wait on purpose."""
+IMPATIENT = pytest.mark.parametrize(
+    "settings", [{"head_s": 0.4, "send_idle_s": 0.4, "upload_s": 2.0, "upload_idle_s": 0.4}], indirect=True
+)
+"""Marks a test of a caller that is too slow; others have time, however busy the machine is."""
 
 
 @pytest.fixture
@@ -34,10 +36,10 @@ def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
     return settings.model_copy(
         update={
             "max_connections": 12,
-            "head_s": 0.4,
-            "send_idle_s": 0.4,
-            "upload_s": 2.0,
-            "upload_idle_s": 0.4,
+            "head_s": 60.0,
+            "send_idle_s": 60.0,
+            "upload_s": 60.0,
+            "upload_idle_s": 30.0,
             "upload_bytes_per_s": 1000,
         }
         | getattr(request, "param", {})
@@ -52,6 +54,7 @@ async def answers_still(live: Live) -> None:
     assert live.life.service.uploads.used_bytes == live.life.service.pictures.used_bytes == 0
 
 
+@IMPATIENT
 async def test_headers_that_drip_are_cut(live: Live) -> None:
     caller = await live.connect()
     await caller.send("POST /v1/upscale HTTP/1.1\nHost:")
@@ -59,6 +62,7 @@ async def test_headers_that_drip_are_cut(live: Live) -> None:
     assert await caller.closed()
 
 
+@IMPATIENT
 async def test_headers_that_drip_on_a_used_connection_are_cut(live: Live) -> None:
     caller = await live.connect()
     await caller.send(HEAD + "\n", PICTURE)
@@ -67,10 +71,12 @@ async def test_headers_that_drip_on_a_used_connection_are_cut(live: Live) -> Non
     assert await caller.status() == 408
 
 
+@IMPATIENT
 async def test_a_connection_that_says_nothing_is_closed(live: Live) -> None:
     assert await (await live.connect()).closed()
 
 
+@IMPATIENT
 async def test_a_body_that_stalls_is_cut(live: Live) -> None:
     caller = await live.connect()
     await caller.send(HEAD + "\n", PICTURE[:20])
@@ -79,6 +85,7 @@ async def test_a_body_that_stalls_is_cut(live: Live) -> None:
     await answers_still(live)
 
 
+@IMPATIENT
 async def test_a_body_that_drips_is_cut(live: Live) -> None:
     caller = await live.connect()
     await caller.send("POST /v1/upscale HTTP/1.1\nHost: a\nContent-Length: 9000\n\n")
@@ -90,13 +97,16 @@ async def test_a_body_that_drips_is_cut(live: Live) -> None:
     await answers_still(live)
 
 
-async def test_a_body_that_is_fast_enough_is_not_cut(live: Live) -> None:
-    caller = await live.connect()
+@pytest.mark.parametrize("settings", [{"upload_idle_s": 1.0, "upload_bytes_per_s": 1}], indirect=True)
+async def test_a_body_whose_pauses_are_short_is_not_cut(live: Live) -> None:
+    caller, loop = await live.connect(), asyncio.get_running_loop()
     await caller.send(HEAD + "\n")
-    for start in range(0, len(PICTURE), 50):
-        await asyncio.sleep(0.1)
-        await caller.send("", PICTURE[start : start + 50])
-    assert await caller.status() == 200
+    sent_s, longest_s = loop.time(), 0.0
+    for start in range(0, len(PICTURE), len(PICTURE) // 10):  # with more time in all than for one pause
+        await asyncio.sleep(0.12)
+        await caller.send("", PICTURE[start : start + len(PICTURE) // 10])
+        sent_s, longest_s = loop.time(), max(longest_s, loop.time() - sent_s)
+    assert await caller.status() == 200 or longest_s > 0.8  # the machine paused for so long
 
 
 async def test_an_endless_body_gets_an_answer_and_is_then_cut(live: Live) -> None:
@@ -105,7 +115,7 @@ async def test_an_endless_body_gets_an_answer_and_is_then_cut(live: Live) -> Non
     answer = asyncio.create_task(caller.status())
     chunk = b"4000\r\n" + bytes(0x4000) + b"\r\n"
     with suppress(ConnectionError):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 await caller.send("", chunk)
                 await asyncio.sleep(0.005)
@@ -193,7 +203,7 @@ async def test_malformed_heads_get_their_http_status(live: Live) -> None:
 async def test_input_that_is_not_http_gets_a_problem_document(live: Live) -> None:
     caller = await live.connect()
     await caller.send("rubbish\n\n")
-    text = (await asyncio.wait_for(caller.reader.read(), 10)).decode()
+    text = (await asyncio.wait_for(caller.reader.read(), 60)).decode()
     assert "content-type: application/problem+json" in text
     assert "x-request-id: " in text
     assert "urn:esrgan-serve:problem:bad-request" in text
@@ -207,6 +217,7 @@ async def test_requests_refused_before_the_application_are_counted(live: Live, c
     assert 'esrgan_requests_total{model="",outcome="bad-request",route="other",status="400"} 1.0' in metrics
 
 
+@IMPATIENT
 async def test_a_reader_that_takes_nothing_of_its_answer_is_disconnected(live: Live) -> None:
     picture = encoded(noise(200, 190), "JPEG", quality=10)
     with socket.socket() as sleeper:
@@ -226,10 +237,9 @@ async def test_one_connection_too_many_closes_the_one_that_has_been_idle_longest
 ) -> None:
     quiet = [await live.connect() for _ in range(12)]
     assert (await caller.get("/livez")).status_code == 200
-    assert await quiet[0].closed(within_s=0.3)
+    assert await quiet[0].closed()
 
 
-@pytest.mark.parametrize("settings", [PATIENT], indirect=True)
 async def test_too_many_requests_are_refused_while_probes_still_work(
     live: Live, caller: httpx.AsyncClient, life: Lifecycle
 ) -> None:
