@@ -56,12 +56,12 @@ async def test_an_error_of_a_transaction_whose_caller_has_left_is_not_logged(tmp
 
     def fail(session: Session) -> None:
         begun.set()
-        may_fail.wait(10)
+        may_fail.wait(60)
         raise DatabaseDown("gone")
 
     database = SqliteDatabase(tmp_path / "jobs.sqlite")
     writing = asyncio.create_task(database.write(fail))
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, 60)
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writing
@@ -71,13 +71,16 @@ async def test_an_error_of_a_transaction_whose_caller_has_left_is_not_logged(tmp
     assert logged == []
 
 
-async def test_a_reader_does_not_wait_for_a_lock_of_another_process(tmp_path: Path) -> None:
+async def test_a_reader_does_not_wait_for_a_lock_of_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.jobs.sqlite.BUSY_S", 60)
     database = SqliteDatabase(tmp_path / "jobs.sqlite")
     job = await added(database)
     with closing(sqlite3.connect(tmp_path / "jobs.sqlite", isolation_level=None)) as other:
         other.execute("begin immediate")
         writing = asyncio.create_task(added(database))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert (await read(database, job.id)).id == job.id
         assert not writing.done()
         other.execute("rollback")
