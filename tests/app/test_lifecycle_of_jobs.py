@@ -33,6 +33,7 @@ async def test_what_runs_at_a_stop_is_given_back_and_done_by_the_next_process(
 ) -> None:
     sent = [(await create(caller, seed))["id"] for seed in range(6)]
     await blocked.at_work()
+    await until(lambda: len(live.life.jobs.parts.runner._running) == settings.jobs_running)  # no claim is on its way
     live.signal()
     await until(live.running.done)
     blocked.gate.set()
@@ -105,7 +106,7 @@ async def test_jobs_begin_when_a_database_that_was_away_at_the_start_is_back(
         await until(lambda: attempts > 3)
         assert caplog.messages.count("cannot open the storage of jobs, which get 503: no route to host") == 1
         away = False
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (answer := await client.post("/v1/jobs", content=picture)).status_code == 503:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert (await ended(client, answer.json()["id"]))["state"] == "done"
@@ -142,7 +143,7 @@ async def test_requests_are_aborted_at_the_drain_deadline_while_the_database_of_
 
     monkeypatch.setattr(database, "write", slow)
     live.signal()
-    problem(await asyncio.wait_for(waits, 10), 503, "unavailable")
+    problem(await asyncio.wait_for(waits, 60), 503, "unavailable")
     assert not live.running.done()
     back.set()
     blocked.gate.set()
@@ -166,7 +167,7 @@ async def test_a_service_ends_soon_after_its_drain_deadline_while_the_database_o
         other.execute("begin immediate")
         live.signal()
         blocked.gate.set()
-        await until(live.running.done, within_s=5)
+        await until(live.running.done, within_s=8)  # less than a transaction waits for a lock
         assert f"job {job['id']} picture 1 was not recorded: the database does not answer" in caplog.text
 
 
