@@ -202,7 +202,10 @@ async def test_no_header_blocks_the_whole_service() -> None:
                 value = repeated("a", [pattern], '"').encode("latin-1")
                 paths = ("/metrics", "/nothing") if name == "Accept" else ("/nothing",)
                 for path in paths:
-                    began_s = time.thread_time()
-                    answer = await client.get(path, headers={name.encode(): value})
-                    assert time.thread_time() - began_s < 4 * HEAD_S, (name, pattern)
-                    assert answer.status_code in {200, 403, 404}, (name, pattern)
+                    times_s = list[float]()
+                    while not times_s or (times_s[-1] > 4 * HEAD_S and len(times_s) < 3):  # a collection of garbage
+                        began_s = time.thread_time()
+                        answer = await client.get(path, headers={name.encode(): value})
+                        times_s.append(time.thread_time() - began_s)
+                        assert answer.status_code in {200, 403, 404}, (name, pattern)
+                    assert min(times_s) < 4 * HEAD_S, (name, pattern)

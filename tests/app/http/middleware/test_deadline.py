@@ -63,8 +63,9 @@ async def test_a_preference_is_applied_up_to_the_maximum_and_the_answer_says_so(
 
 
 async def test_past_the_deadline_the_work_in_the_queue_is_dropped(
-    client: httpx.AsyncClient, service: UpscaleService, blocked: BlockedDevice
+    client: httpx.AsyncClient, service: UpscaleService, blocked: BlockedDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("app.http.middleware.deadline.SLACK_S", 60)  # so that the scheduler is the first to notice
     info = service.library.find(None).info
     assert info is not None
     for _ in range(50):  # on a busy machine the warm-up was slow, and the late picture would be refused at once
@@ -97,7 +98,7 @@ async def test_a_picture_that_waits_for_a_decoder_when_its_deadline_passes_is_ne
 
     def slow(upload: bytes, limits: Limits, metadata: MetadataRule) -> Picture:
         decoded.append(len(upload))
-        assert gate.wait(20)
+        assert gate.wait(60)
         return decode(upload, limits, metadata)
 
     monkeypatch.setattr("app.service.decode", slow)
