@@ -96,7 +96,7 @@ def test_compose_accepts_its_files(overlays: tuple[str, ...]) -> None:
         pytest.skip("Docker Compose is not installed")
     files = [BASE, *(f"docker/compose.{name}.yml" for name in overlays)]
     command = ["docker", "compose", *(word for file in files for word in ("-f", file)), "config", "--quiet"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
 
 

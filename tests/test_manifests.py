@@ -42,7 +42,7 @@ def built(folder: str) -> list[Resource]:
     if "Kustomize Version" not in version:
         pytest.skip("kubectl is too old for components of kustomizations: 1.24 or newer has them")
     command = ["kubectl", "kustomize", str(KUBERNETES / folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return list(yaml.safe_load_all(done.stdout))
 

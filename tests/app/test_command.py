@@ -14,7 +14,7 @@ from app.__main__ import main, run_quietly
 from app.access.keys import find_key, parse_keys
 from app.settings import SHIPPED_MODELS
 from tests.app.conftest import decoded, encoded, noise
-from tests.app.processes import becomes_ready, free_port, refusal, start
+from tests.app.processes import START_S, becomes_ready, free_port, refusal, start
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +32,19 @@ def test_the_shipped_generator_answers_and_a_signal_ends_the_service(
     running: tuple[subprocess.Popen[str], int],
 ) -> None:
     process, port = running
-    answer = httpx.post(f"http://127.0.0.1:{port}/v1/upscale", files={"image": encoded(noise(16, 12))}, timeout=60)
+    answer = httpx.post(f"http://127.0.0.1:{port}/v1/upscale", files={"image": encoded(noise(16, 12))}, timeout=START_S)
     assert decoded(answer).size == (64, 48)
     health = start("health", port=port)
-    health.communicate(timeout=60)
+    health.communicate(timeout=START_S)
     assert health.returncode == 0
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=START_S)
     assert process.returncode == 0
 
 
 def test_check_prints_one_line_when_everything_works(models: Path) -> None:
     process = start("check", models=models)
-    said, complaints = process.communicate(timeout=60)
+    said, complaints = process.communicate(timeout=START_S)
     assert process.returncode == 0, complaints
     assert len(said.splitlines()) == 1
     assert said.startswith("ok: ")
@@ -54,7 +54,7 @@ def test_check_prints_one_line_when_everything_works(models: Path) -> None:
 def test_check_prints_one_line_about_what_is_wrong(models: Path) -> None:
     (models / "rubbish.safetensors").write_bytes(b"rubbish")
     process = start("check", models=models)
-    said, complaints = process.communicate(timeout=60)
+    said, complaints = process.communicate(timeout=START_S)
     assert process.returncode == 1
     assert said == ""
     assert len(complaints.splitlines()) == 1
@@ -81,7 +81,7 @@ def test_check_complains_about_what_would_stop_the_service(
 
 def test_check_makes_nothing(models: Path, tmp_path: Path) -> None:
     process = start("check", models=models, jobs_folder=tmp_path / "jobs")
-    _, complaints = process.communicate(timeout=60)
+    _, complaints = process.communicate(timeout=START_S)
     assert process.returncode == 0, complaints
     assert not (tmp_path / "jobs").exists()
 
@@ -100,13 +100,13 @@ def test_a_webhook_secret_is_shown_and_never_made(
 
 def test_a_second_signal_ends_a_service_that_is_still_loading_or_draining_at_once(models: Path) -> None:
     port = free_port()
-    process = start(port=port, models=models)
+    process = start(port=port, models=models, drain_s=600)
     assert becomes_ready(process, port, "/livez"), process.communicate()
     with socket.create_connection(("127.0.0.1", port)) as upload:  # accepted or not, it may delay the drain
         upload.sendall(b"POST /v1/upscale HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=5)
+        process.communicate(timeout=START_S)
     assert process.returncode in (0, 128 + signal.SIGTERM)
 
 
@@ -146,7 +146,7 @@ def test_help_describes_a_command_and_does_nothing_else(command: str, capsys: py
 def test_health_names_the_address_where_nothing_listens() -> None:
     port = free_port()
     process = start("health", port=port)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=START_S)
     assert process.returncode == 1
     assert f"not ready: http://127.0.0.1:{port}/readyz: [Errno 111] Connection refused; " in said
     assert "ESRGAN_PORT" in said
@@ -165,7 +165,7 @@ def test_an_interruption_and_a_reader_that_leaves_end_a_command_without_a_traceb
 
 def test_the_line_of_a_new_key_goes_to_stdout_and_its_token_to_stderr() -> None:
     process = start("key", "shop", "concurrent=4")
-    line, said = process.communicate(timeout=60)
+    line, said = process.communicate(timeout=START_S)
     assert process.returncode == 0
     (key,) = parse_keys(line)
     assert (key.name, key.limits.concurrent) == ("shop", 4)
