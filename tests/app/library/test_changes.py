@@ -80,7 +80,7 @@ async def test_while_a_new_version_is_loaded_the_old_one_serves(make: Make, fold
     loader.gate.clear()
     loader.entered.clear()
     refresh = asyncio.create_task(library.refresh())
-    await asyncio.to_thread(loader.entered.wait, 10)
+    await asyncio.to_thread(loader.entered.wait, 60)
     assert states(library)["a"] == "ready"
     assert await version(library, "a") == "a@a1"
     loader.gate.set()
@@ -262,6 +262,11 @@ async def test_a_new_version_without_memory_on_the_device_is_tried_again_later(
     assert await version(library, "a") == "a@a2"
 
 
+def reloads_of_a(library: Library) -> int:
+    """Return the number of reloads that have found the file."""
+    return sum(task.get_name() == "reload a" for task in library._tasks)
+
+
 @pytest.mark.parametrize("first", ["reload", "removal"])
 async def test_a_model_that_is_reloaded_while_it_is_to_be_removed_stays(
     first: str, make: Make, folder: Path, loader: FakeLoader
@@ -270,18 +275,19 @@ async def test_a_model_that_is_reloaded_while_it_is_to_be_removed_stays(
     loader.entered.clear()
     loader.gate.clear()
     tasks: list[asyncio.Task[object]] = [asyncio.create_task(library.reload("a"))]
-    await asyncio.to_thread(loader.entered.wait, 10)  # the others wait for this load
+    await asyncio.to_thread(loader.entered.wait, 60)  # the others wait for this load
     if first == "reload":
         tasks.append(asyncio.create_task(library.reload("a")))
-        await asyncio.sleep(0.05)
+        await until(lambda: reloads_of_a(library) == 2)  # it has found the file
     (folder / "a.net").rename(folder / "away")
     await library.refresh()
+    seen = library._seen
     tasks.append(asyncio.create_task(library.refresh()))
-    await asyncio.sleep(0.05)
+    await until(lambda: library._seen is not seen)  # it has missed the file
     (folder / "away").rename(folder / "a.net")
     if first == "removal":
         tasks.append(asyncio.create_task(library.reload("a")))
-        await asyncio.sleep(0.05)
+        await until(lambda: reloads_of_a(library) == 2)
     loader.gate.set()
     await asyncio.gather(*tasks)
     assert await version(library, "a") == "a@a1"
@@ -310,7 +316,7 @@ async def test_a_model_whose_file_goes_while_it_loads_answers_who_waits_and_is_u
     loader.gate.clear()
     loader.entered.clear()
     waiting = asyncio.create_task(version(library, "a"))
-    await asyncio.to_thread(loader.entered.wait, 10)
+    await asyncio.to_thread(loader.entered.wait, 60)
     (folder / "a.net").write_text("bad")  # the loaded version was read before
     (folder / "a.net").unlink()
     loader.gate.set()
