@@ -26,10 +26,10 @@ class BlockedDevice:
         def batch(inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:
             self.widths_px.extend(job.planes.shape[2] for job in inputs)
             self.entered.set()
-            assert self.gate.wait(20)
+            assert self.gate.wait(300)  # longer than any step of a test
             return upscale(inputs)
 
         monkeypatch.setattr(engine, "batch", batch)
 
     async def at_work(self) -> None:
-        assert await asyncio.to_thread(self.entered.wait, 10)
+        assert await asyncio.to_thread(self.entered.wait, 60)

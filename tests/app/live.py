@@ -15,6 +15,9 @@ from app.record import Observer
 from app.server import Server, listen
 from app.telemetry.observers import Telemetry
 
+HANGS_S = 60.0
+"""Time after which a test fails that waits for an event: on a busy machine, any of them may take many seconds."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Live:
@@ -52,7 +55,7 @@ class Caller:
         self.writer.write(text.replace("\n", "\r\n").encode() + body)
         await self.writer.drain()
 
-    async def status(self, *, within_s: float = 10) -> int:
+    async def status(self, *, within_s: float = HANGS_S) -> int:
         """Read one answer to its end; returns its status, or 0 if the connection was closed without one."""
         async with asyncio.timeout(within_s):
             try:
@@ -65,7 +68,7 @@ class Caller:
                 await self.reader.readexactly(lengths[0])
             return int(lines[0].split()[1])
 
-    async def rest(self, *, within_s: float = 20) -> tuple[bytes, bool]:
+    async def rest(self, *, within_s: float = HANGS_S) -> tuple[bytes, bool]:
         """Read until the end; returns the bytes, and True if the connection was reset instead of closed."""
         came = bytearray()
         async with asyncio.timeout(within_s):
@@ -76,7 +79,7 @@ class Caller:
                 return bytes(came), True
         return bytes(came), False
 
-    async def closed(self, *, within_s: float = 10) -> bool:
+    async def closed(self, *, within_s: float = HANGS_S) -> bool:
         """Wait until the other side has closed the connection."""
         async with asyncio.timeout(within_s):
             try:
@@ -90,7 +93,9 @@ class Caller:
         self.writer.close()
 
 
-async def until(holds: Callable[[], bool | Awaitable[bool]], *, within_s: float = 10, pause_s: float = 0.005) -> None:
+async def until(
+    holds: Callable[[], bool | Awaitable[bool]], *, within_s: float = HANGS_S, pause_s: float = 0.005
+) -> None:
     """Poll until a condition, which may have to be awaited, holds in the service."""
     async with asyncio.timeout(within_s):
         while True:

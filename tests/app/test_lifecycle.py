@@ -32,7 +32,7 @@ async def test_while_it_loads_the_service_is_alive_and_says_that_it_is_not_ready
     gate = threading.Event()
 
     def build() -> UpscaleService:
-        assert gate.wait(10)
+        assert gate.wait(60)
         return service
 
     async with serving(Lifecycle(settings, build)) as live, calling(live) as caller:
@@ -54,7 +54,7 @@ async def test_a_service_whose_networks_cannot_be_loaded_is_broken(settings: Set
     life = Lifecycle(settings, build)
     life.on_failure = failed.set
     async with serving(life) as live, calling(live) as caller:
-        await asyncio.wait_for(failed.wait(), 10)
+        await asyncio.wait_for(failed.wait(), 60)
         assert (await caller.get("/livez")).json()["state"] == "broken"
     assert str(life.failure) == "no such network"
 
@@ -74,7 +74,7 @@ async def test_a_signal_refuses_new_requests_and_ends_when_all_accepted_ones_are
     blocked.gate.set()
     for width, answer in enumerate(await asyncio.gather(*accepted), start=5):
         assert decoded(answer).size == (width * 4, 20)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await live.running
 
 
@@ -104,7 +104,7 @@ async def test_after_its_time_to_leave_a_service_drains_and_ends(
     assert late.headers["connection"] == "close"
     blocked.gate.set()
     assert (await accepted).status_code == 200
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await live.running
 
 
@@ -119,7 +119,7 @@ async def test_a_service_that_breaks_while_it_leaves_ends_at_once(
     await until(lambda: live.life.phase is Phase.LEAVING)
     monkeypatch.setattr(engine, "batch", die)
     problem(await post(caller), 503, "unavailable")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await live.running
 
 
@@ -128,12 +128,12 @@ async def test_a_service_that_was_never_ready_does_not_leave_but_stops(settings:
     gate = threading.Event()
 
     def build() -> UpscaleService:
-        assert gate.wait(10)
+        assert gate.wait(60)
         raise ValueError("not wanted any more")
 
     async with serving(Lifecycle(settings, build)) as live:
         live.signal()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await live.running
         gate.set()
 
@@ -158,7 +158,7 @@ async def test_after_the_drain_deadline_the_rest_is_aborted_and_the_service_ends
         await blocked.at_work()
         live.signal()
         problem(await waits, 503, "unavailable")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await live.running
 
 
@@ -172,7 +172,7 @@ def test_a_call_that_hangs_in_a_thread_does_not_hold_up_the_end() -> None:
 
     whole = threading.Thread(target=asyncio.run, args=(serve(),))
     whole.start()
-    whole.join(10)
+    whole.join(60)
     gate.set()
     assert not whole.is_alive()
 
@@ -184,7 +184,7 @@ async def test_a_dead_device_thread_makes_the_probes_fail(
         raise SystemExit("the driver is gone")
 
     monkeypatch.setattr(engine, "batch", die)
-    problem(await asyncio.wait_for(post(caller), 10), 503, "unavailable")
+    problem(await asyncio.wait_for(post(caller), 60), 503, "unavailable")
     for answer in (await caller.get("/livez"), await caller.get("/readyz"), await post(caller)):
         problem(answer, 503, "unavailable")
         assert answer.json()["state"] == "broken"

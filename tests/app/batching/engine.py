@@ -75,7 +75,7 @@ class FakeEngine:
     def _run(self, jobs: Sequence[FakeInput], px: int) -> None:
         self.threads.add(threading.current_thread().name)
         self.entered.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         self.clock.now_s += px * self.s_per_px + self.fixed_s
         for job in jobs:
             if job.name in self.broken or self.breaks.get(job.name) == sum(job.name in piece for piece in self.pieces):
@@ -141,7 +141,7 @@ async def occupy(engine: FakeEngine, scheduler: Scheduler[FakeInput, str], job: 
     engine.gate.clear()
     engine.entered.clear()
     ticket = scheduler.submit(job)
-    assert await asyncio.to_thread(engine.entered.wait, 10)
+    assert await asyncio.to_thread(engine.entered.wait, 60)
     return ticket
 
 

@@ -180,7 +180,7 @@ async def test_a_band_that_was_prepared_for_a_stream_that_failed_teaches_nothing
     bad = await occupy(engine, scheduler, large("bad"))
     assert scheduler.counters().running_px == 2048
     engine.gate.set()
-    scheduler._device.submit(int).result(10)  # both bands have run before the event loop knows of the first
+    scheduler._device.submit(int).result(60)  # both bands have run before the event loop knows of the first
     with pytest.raises(ArithmeticError):
         await all_parts(bad)
     await all_parts(scheduler.submit(small("next")))

@@ -150,7 +150,7 @@ async def test_a_caller_that_leaves_while_its_batch_runs_does_not_hurt_its_batch
     scheduler = make_scheduler(engine)
     engine.gate.clear()
     leaves, stays = scheduler.submit(small("leaves")), scheduler.submit(small("stays"))
-    assert await asyncio.to_thread(engine.entered.wait, 10)
+    assert await asyncio.to_thread(engine.entered.wait, 60)
     leaves.close()
     engine.gate.set()
     assert await outputs(stays, scheduler.submit(small("next"))) == [["STAYS"], ["NEXT"]]

@@ -89,7 +89,7 @@ async def test_attempts_to_deliver_a_webhook_are_described(
         rules = AddressRules(hosts_of(f"127.0.0.1:{peer.port}"), setting="-", networks=[ip_network("127.0.0.0/8")])
         monkeypatch.setattr(life.jobs.parts.hooks, "rules", rules)
         sent = await client.post(f"/v1/jobs?webhook={peer.address}", content=encoded(noise(5, 5)))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 log = (await client.get(f"/v1/jobs/{sent.json()['id']}/webhooks")).json()["webhooks"]
                 if log and log[0]["attempts"]:

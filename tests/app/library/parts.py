@@ -50,7 +50,7 @@ class FakeLoader:
         yield
         self.on_device.add(threading.current_thread().name)
         self.entered.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         if text.startswith("bad"):
             raise LoadError(f"{path.name} is {text}")
         if self.is_full:

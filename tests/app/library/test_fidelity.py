@@ -124,7 +124,7 @@ async def test_a_blend_whose_caller_leaves_before_it_is_made_is_made_for_the_nex
     loader.entered.clear()
     loader.gate.clear()
     reload = asyncio.create_task(library.reload("a"))  # other loads wait for it
-    await asyncio.to_thread(loader.entered.wait, 10)
+    await asyncio.to_thread(loader.entered.wait, 60)
     impatient = asyncio.create_task(version(library, pair.psnr, 0.5))
     await asyncio.sleep(0.05)
     impatient.cancel()

@@ -143,7 +143,7 @@ async def test_more_models_in_use_than_fit_are_all_served(make: Make, folder: Pa
             return network.info.name
 
     callers = [("d-psnr", 0.5), ("e-psnr", 0.5), ("a", None), ("c", None), ("d-gan", None)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         served = await asyncio.gather(*(use(*caller) for caller in callers))
     assert served == ["d-psnr+d-gan:0.50", "e-psnr+e-gan:0.50", "a", "c", "d-gan"]
     assert max(loader.loads.count(name) for name in loader.loads) == 1
@@ -156,7 +156,7 @@ async def test_a_network_with_waiting_requests_is_not_evicted_until_they_are_gon
     library = make(max_bytes=NETWORK_BYTES, lazily=True)
     loader.gate.clear()
     waiting = asyncio.create_task(library.lease("a").__aenter__())
-    await asyncio.to_thread(loader.entered.wait, 10)
+    await asyncio.to_thread(loader.entered.wait, 60)
     entry = library.find("a")
     assert entry.waiting == 1
     waiting.cancel()

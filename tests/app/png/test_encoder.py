@@ -227,7 +227,7 @@ def test_an_abandoned_encoder_drops_strips_that_no_thread_has_started() -> None:
     def counting(*arguments: object) -> object:
         nonlocal begun
         begun += 1
-        assert begun == 1 or gate.wait(10)
+        assert begun == 1 or gate.wait(60)
         return original(*arguments)  # type: ignore[arg-type]  # handed on
 
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:

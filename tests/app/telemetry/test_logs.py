@@ -82,7 +82,7 @@ async def test_a_caller_that_left_is_logged_as_499(
 ) -> None:
     stays = asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(5, 5))))
     await blocked.at_work()
-    await asyncio.wait_for(send_and_hang_up(app, encoded(noise(6, 5))), 10)
+    await asyncio.wait_for(send_and_hang_up(app, encoded(noise(6, 5))), 60)
     blocked.gate.set()
     await stays
     left, stayed = lines()

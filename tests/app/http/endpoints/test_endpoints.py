@@ -85,7 +85,7 @@ async def test_a_dead_scheduler_makes_the_probes_fail(
 
     monkeypatch.setattr(engine, "max_px", explode)  # the scheduler calls it on the event loop
     request = asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(5, 5))))
-    problem(await asyncio.wait_for(request, 10), 503, "unavailable")
+    problem(await asyncio.wait_for(request, 60), 503, "unavailable")
     problem(await client.get("/livez"), 503, "unavailable")
 
 
@@ -112,13 +112,13 @@ async def test_work_is_cancelled_when_its_caller_leaves(
     def blocked(inputs: Sequence[UpscaleInput]) -> Sequence[Pixels]:
         ran.extend(f"{job.planes.shape[2]} px wide" for job in inputs)
         entered.set()
-        assert gate.wait(10)
+        assert gate.wait(60)
         return upscale(inputs)
 
     monkeypatch.setattr(engine, "batch", blocked)
     stays = asyncio.create_task(client.post("/v1/upscale", content=encoded(noise(5, 5))))
-    assert await asyncio.to_thread(entered.wait, 10)
-    await asyncio.wait_for(send_and_hang_up(app, encoded(noise(6, 5))), 10)
+    assert await asyncio.to_thread(entered.wait, 60)
+    await asyncio.wait_for(send_and_hang_up(app, encoded(noise(6, 5))), 60)
     gate.set()
     assert (await stays).status_code == 200
     assert (await client.post("/v1/upscale", content=encoded(noise(7, 5)))).status_code == 200

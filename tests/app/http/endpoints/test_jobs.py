@@ -41,7 +41,7 @@ async def create(client: httpx.AsyncClient, *seeds: int, **parameters: Any) -> d
 
 async def ended(client: httpx.AsyncClient, job_id: str) -> dict[str, Any]:
     """Wait for the end of a job."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             job: dict[str, Any] = (await client.get(f"/v1/jobs/{job_id}")).raise_for_status().json()
             if job["state"] not in ("waiting", "running"):
@@ -277,7 +277,7 @@ async def test_a_wait_that_nothing_waits_for_is_not_said_to_be_applied(client: h
 
 async def test_head_of_a_job_that_waits_has_an_end(client: httpx.AsyncClient, blocked: BlockedDevice) -> None:
     job = await create(client)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         answer = await client.head(f"/v1/jobs/{job['id']}/events")
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-type"].startswith("text/event-stream")

@@ -198,7 +198,7 @@ def holding(
         for part in stream(job, band_px):
             yield part
             if service.scheduler.counters().done_px > most_px:
-                assert gate.wait(20)
+                assert gate.wait(60)
 
     monkeypatch.setattr(engine, "stream", watched)
 
