@@ -237,7 +237,7 @@ class TestKeys:
         await person["#setting-model"].wait_for()
         await person.drop(photo=encoded(noise(20, 16)))
         await person.sees(DONE)
-        await page.reload()
+        await person.reload(kept=1)
         assert await person.width_of_result() == 80
         assert not await person["#key-dialog"].is_visible()
         assert {complaint.partition(":")[0] for complaint in person.complaints} == {"Failed to load resource"}
@@ -252,7 +252,7 @@ async def test_without_jobs_the_page_waits_for_its_requests(person: Person, live
     blocked.gate.set()
     await person.sees(DONE)
     await person.reads(".card[data-state=failed] .state", "not an image|not a picture|format")
-    await person.page.reload()
+    await person.reload(kept=1)
     assert await person.width_of_result() == 80
 
 

@@ -1,6 +1,8 @@
 """The page at / when something fails: files, proxies, keys, storage, results."""
 
 import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +46,18 @@ async def fail_once(person: Person, path: str, status: int) -> None:
     await person.page.route(path, answer, times=1)
 
 
+@asynccontextmanager
+async def failing(person: Person, path: str, status: int) -> AsyncIterator[None]:
+    """Answer requests to a path as a proxy does until the end of the block; what the page says meanwhile stays."""
+
+    async def answer(route: "Route") -> None:
+        await route.fulfill(status=status, content_type="text/html", body="<h1>Sorry</h1>")
+
+    await person.page.route(path, answer)
+    yield
+    await person.page.unroute(path)
+
+
 async def test_a_file_that_cannot_be_read_blames_no_service_and_holds_nothing_up(
     person: Person, live: Live, tmp_path: Path
 ) -> None:
@@ -82,7 +96,7 @@ async def test_a_reload_is_asked_about_until_the_files_are_kept(person: Person, 
     files = [["photo.png", base64.b64encode(encoded(noise(20, 16))).decode()]]
     assert await person.page.evaluate(f"(given) => {{ ({DROP})(given); return ({ASKS})(); }}", [files])
     await person.sees(DONE)
-    assert not await person.page.evaluate(ASKS)
+    await person.page.wait_for_function(f"() => !({ASKS})()")
 
 
 async def test_a_picture_whose_file_is_gone_is_not_offered_again(person: Person, live: Live) -> None:
@@ -111,9 +125,9 @@ async def test_what_is_refused_for_good_is_not_offered_again_and_has_no_result(p
 async def test_a_proxy_with_nothing_behind_it_is_waited_for(person: Person, live: Live) -> None:
     await fail_once(person, "**/v1/models", 502)
     await person.open(f"{live.address}/")
-    await fail_once(person, "**/v1/jobs", 502)
-    await person.drop(photo=encoded(noise(20, 16)))
-    await person.reads(".card .state", "cannot be reached. Trying again")
+    async with failing(person, "**/v1/jobs", 502):
+        await person.drop(photo=encoded(noise(20, 16)))
+        await person.reads(".card .state", "cannot be reached. Trying again")
     await person.sees(DONE)
 
 
@@ -133,10 +147,10 @@ async def test_a_status_that_the_page_does_not_know_is_said_once(person: Person,
 
 async def test_pictures_added_while_the_service_starts_run_once(person: Person, live: Live) -> None:
     await person.page.add_init_script(SLOW_DATABASE)
-    await fail_once(person, "**/v1/models", 503)
-    await person.page.goto(f"{live.address}/")
-    await person.reads("#starting", "is starting")
-    await person.drop(**{f"photo{number}": encoded(noise(20 + number, 16)) for number in range(8)})
+    async with failing(person, "**/v1/models", 503):
+        await person.page.goto(f"{live.address}/")
+        await person.reads("#starting", "is starting")
+        await person.drop(**{f"photo{number}": encoded(noise(20 + number, 16)) for number in range(8)})
     await person["#setting-model"].wait_for()
     await person.sees(DONE, 8)
     assert len(await jobs_of(live)) == 8
@@ -169,9 +183,10 @@ async def test_a_result_that_is_gone_is_made_again(person: Person, live: Live) -
 
 async def test_a_result_whose_connection_was_lost_is_fetched_again(person: Person, live: Live) -> None:
     await person.open(f"{live.address}/")
-    await person.page.route("**/result", lambda route: route.abort(), times=1)
+    await person.page.route("**/result", lambda route: route.abort())
     await person.drop(photo=encoded(noise(20, 16)))
     await person.reads("#note", "cannot be reached")
+    await person.page.unroute("**/result")
     assert await person.width_of_result() == 80
     await person.sees("#note", 0)
 

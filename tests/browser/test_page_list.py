@@ -77,7 +77,7 @@ async def test_a_duplicated_tab_leaves_the_list_to_the_first_one(person: Person,
     other = await opened.value
     await other.locator("#setting-model").wait_for()
     await other.locator("#welcome").wait_for()
-    await person.page.reload()
+    await person.reload(kept=1)
     await person.sees(DONE)
     await other.reload()
     await other.locator("#welcome").wait_for()
@@ -217,7 +217,7 @@ async def test_the_chosen_picture_is_shown_again_after_a_reload(person: Person, 
     await person.sees(".card", 2)
     assert await person.focused() == "card"  # the focused button is hidden
     await person[".card .show"].nth(1).click()
-    await person.page.reload()
+    await person.reload(kept=2)
     await person.reads("#viewer-name", "^two.png$")
 
 
