@@ -332,7 +332,9 @@ async def test_a_result_whose_file_is_gone_is_an_error_and_no_broken_answer(
 ) -> None:
     job = await ended(client, (await create(client, *range(pictures)))["id"])
     assert settings.jobs_folder is not None
-    for file in (settings.jobs_folder / "files").rglob(f"result-{pictures}-*"):
+    files = settings.jobs_folder / "files"
+    await until(lambda: not [*files.rglob("upload-*")])  # else their folder might go while it is looked through
+    for file in files.rglob(f"result-{pictures}-*"):
         file.unlink()
     for address in (job["result"]["href"], job["pictures"][-1]["result"]["href"]):
         assert "send the picture again" in problem(await client.get(address), 404, "no-such-job")
