@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import cast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +34,16 @@ class Peer:
     port: int = 0
     replies: list[Reply] = field(default_factory=lambda: [Reply()])
     received: list[Received] = field(default_factory=list)
+    serving: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        self.serving.add(task)
+        task.add_done_callback(self.serving.discard)
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             method, path, _ = head[0].split()
@@ -57,6 +62,8 @@ class Peer:
             pass
         finally:
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 @asynccontextmanager
@@ -68,3 +75,6 @@ async def listening(peer: Peer) -> AsyncIterator[Peer]:
         yield peer
     finally:
         server.close()
+        for task in peer.serving:  # a connection that is left open fails a later test
+            task.cancel()
+        await asyncio.gather(*peer.serving, return_exceptions=True)
