@@ -42,7 +42,7 @@ PATIENT := OMP_WAIT_POLICY=passive
 WHOLE_NETWORKS := tests/model/test_reliable.py tests/model/test_command.py tests/app/http/endpoints/test_upscale.py \
     tests/app/test_ensemble.py tests/app/library/test_fidelity.py tests/test_pth_to_answer.py
 
-.PHONY: help native serve serve-cluster train test test-formats coverage check bench bench-gpu gpu-acceptance \
+.PHONY: help native serve serve-cluster train test test-formats test-oldest coverage check bench bench-gpu gpu-acceptance \
     gpu-wheels gpu-acceptance-offline bench-runtimes \
     bench-bands bench-load bench-fairness bench-jobs bench-memory bench-poster bench-seams bench-png bench-replicas \
     bench-routing bench-history bench-training soak audit openapi vendor lock \
@@ -83,6 +83,13 @@ test-formats: $(VENV)/dev.stamp $(NATIVE) ## run the tests of whole networks in 
 	@for precision in float32 bfloat16 float16; do \
 	    $(RUN_ONE) $(PATIENT) $(PYTHON) -m pytest -q --precision $$precision $(WHOLE_NETWORKS) || exit 1; \
 	done
+
+# The lower ends of the ranges in pyproject.toml are promises, too.
+test-oldest: $(PYTHON) $(NATIVE) ## run the tests with the oldest packages that pyproject.toml allows (needs uv; 6 GB in .venv-oldest)
+	@uv venv --quiet --allow-existing --python $(PYTHON) .venv-oldest
+	@uv pip compile pyproject.toml --quiet --extra train --extra dev --resolution lowest-direct | \
+	    uv pip sync --quiet --python .venv-oldest -
+	@$(RUN) $(PATIENT) .venv-oldest/bin/python -m pytest $(ARGS)
 
 # Tracing slows Python down, so tests with limits on CPU time are left out.
 coverage: $(VENV)/dev.stamp $(NATIVE) ## run the tests with branch coverage, and fail below the floor in pyproject.toml

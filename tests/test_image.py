@@ -121,8 +121,10 @@ def test_gcc_and_the_headers_of_c_and_python_suffice_for_tritons_launcher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from triton.backends.nvidia import driver
-    from triton.runtime.build import compile_so_from_file
+    from triton.runtime import build
 
+    if not hasattr(build, "compile_so_from_file"):
+        pytest.skip("this Triton compiles its launcher by another function")
     stub = tmp_path / "libcuda.so.1"  # the driver's library comes from the host
     name = ["-Wl,-soname,libcuda.so.1", "-o", str(stub)]
     subprocess.run(["gcc", "-shared", *name, "-x", "c", "/dev/null"], check=True)
@@ -130,7 +132,9 @@ def test_gcc_and_the_headers_of_c_and_python_suffice_for_tritons_launcher(
     monkeypatch.setenv("CC", "gcc")
     source = str(Path(driver.__file__).parent / "driver.c")
     fast = ["-O0"]
-    made = compile_so_from_file(source, "cuda_utils", [str(tmp_path)], driver.include_dirs, driver.libraries, fast)
+    made = build.compile_so_from_file(
+        source, "cuda_utils", [str(tmp_path)], driver.include_dirs, driver.libraries, fast
+    )
     assert Path(made).is_relative_to(tmp_path / "cache")
 
 
