@@ -1,4 +1,4 @@
-"""python -m model: show, convert, export, test, mix, resize and download weight files."""
+"""python -m model: show, convert, export, test, mix, transfer, resize and download weight files."""
 
 import argparse
 import copy
@@ -22,7 +22,7 @@ from model.flat_colours import correct_colours
 from model.gate import MAX_LOSS_DB, refuse_far_from_bicubic
 from model.golden import SelfTestError
 from model.inspection import check, describe
-from model.interpolation import InterpolationError, blended
+from model.interpolation import InterpolationError, blended, transferred
 from model.picture_upscaler import SuspiciousOutputError
 from model.reliable import ReliableUpscaler
 from model.resizing import ResizingError, resized
@@ -93,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     mix.add_argument("--force", action="store_true", help="replace OUT where it exists")
     mix.set_defaults(run=_interpolate)
 
+    _add_transfer(
+        commands.add_parser("transfer", help="add what training changed in one generator to another of its origin")
+    )
     _add_resize(
         commands.add_parser("resize", help="make a wider generator, or one of fewer blocks, to train it further")
     )
@@ -120,6 +123,17 @@ def _add_export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--unchecked", dest="checked", action="store_false", help="write it without the check")
     command.add_argument("--force", action="store_true", help="replace files that exist")
     command.set_defaults(run=_export)
+
+
+def _add_transfer(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="IN", type=Path)
+    command.add_argument("out", metavar="OUT", type=Path, help="a .safetensors file")
+    command.add_argument("--before", type=Path, required=True, help="the other generator before that training")
+    command.add_argument("--after", type=Path, required=True, help="the same one after it")
+    command.add_argument("--alpha", type=float, default=1.0, help="share of the difference (default: %(default)g)")
+    _add_scale(command)
+    command.add_argument("--force", action="store_true", help="replace OUT where it exists")
+    command.set_defaults(run=_transfer)
 
 
 def _add_resize(command: argparse.ArgumentParser) -> None:
@@ -207,6 +221,16 @@ def _interpolate(options: argparse.Namespace) -> int:
     mixed = blended(first, second, options.alpha)
     out = _target(options.out, options.out.stem, options.force)
     write_checkpoint(out, mixed.net, replace(mixed.card, name=out.stem), golden_input=mixed.golden_input)
+    print(f"wrote {out}")
+    return 0
+
+
+def _transfer(options: argparse.Namespace) -> int:
+    files = (options.file, options.before, options.after)
+    generator, before, after = (_generator(path, options.scale) for path in files)
+    made = transferred(generator, before, after, options.alpha)
+    out = _target(options.out, options.out.stem, options.force)
+    write_checkpoint(out, made.net, replace(made.card, name=out.stem), golden_input=made.golden_input)
     print(f"wrote {out}")
     return 0
 

@@ -1,6 +1,7 @@
-"""Network interpolation: one generator between two, weight by weight (arXiv 1809.00219, section 3.4)."""
+"""Generators made of others, weight by weight: between two, or with the difference of two added to a third."""
 
 import hashlib
+import math
 from dataclasses import replace
 
 import torch
@@ -22,6 +23,8 @@ class InterpolationError(Exception):
 def interpolate(psnr: Checkpoint, gan: Checkpoint, alpha: float, *, related: bool = False) -> RRDBNet:
     """Interpolate two generators: (1 - alpha) * psnr + alpha * gan, for every weight.
 
+    Source: arXiv 1809.00219, section 3.4.
+
     Between the two, the last convolution is then corrected: without that, colours would be several levels off.
 
     Args:
@@ -35,13 +38,10 @@ def interpolate(psnr: Checkpoint, gan: Checkpoint, alpha: float, *, related: boo
     """
     if not 0 <= alpha <= 1:
         raise InterpolationError(f"alpha is {alpha}; it must be in [0, 1]")
-    if psnr.net.config != gan.net.config:
-        raise InterpolationError(
-            f"{psnr.card.name} is {psnr.net.config} and {gan.card.name} is {gan.net.config}; the sizes must be equal"
-        )
-    net = _mixed(psnr.net, gan.net, alpha)
+    _check_sizes(psnr, gan)
     if not related:
-        _refuse_unrelated(psnr, gan, _mixed(psnr.net, gan.net, 0.5))
+        _check_origin(psnr, gan)
+    net = _mixed(psnr.net, gan.net, alpha)
     if 0 < alpha < 1 and net.config.colours == 3:
         correct_colours(net, torch.lerp(upscaled_colours(psnr.net), upscaled_colours(gan.net), alpha))
     return net
@@ -63,6 +63,36 @@ def blended(psnr: AnyCheckpoint, gan: AnyCheckpoint, alpha: float, *, related: b
     golden_output = reference_output(net, psnr.golden_input)
     card = _mixed_card(psnr, gan, alpha)
     return replace(psnr, net=net, card=card, sha256=sha256, golden_output=golden_output)
+
+
+def transferred(generator: Checkpoint, before: Checkpoint, after: Checkpoint, alpha: float) -> Checkpoint:
+    """Add what training changed between two generators to a third: generator + alpha * (after - before).
+
+    So a GAN generator learns from the further training of the PSNR generator that it came from. Flat colours stay those
+    of the generator.
+
+    Source: Ilharco et al., "Editing Models with Task Arithmetic", arXiv 2212.04089.
+
+    Args:
+        generator, before, after: of equal sizes and of one origin.
+
+    Raises:
+        InterpolationError: alpha is not finite, the sizes differ, or the generators have another origin.
+    """
+    if not math.isfinite(alpha):
+        raise InterpolationError(f"alpha is {alpha}; it must be a number")
+    for other in (generator, after):
+        _check_sizes(before, other)
+        _check_origin(before, other)
+    old, new = before.net.state_dict(), after.net.state_dict()
+    weights = {name: weight + alpha * (new[name] - old[name]) for name, weight in generator.net.state_dict().items()}
+    net = RRDBNet.of(generator.net.config, weights)
+    if net.config.colours == 3:
+        correct_colours(net, upscaled_colours(generator.net))
+    card = _mixed_card(generator, after, 0.5)
+    named = " ".join(f"{one.card.name}@{one.sha256[:12]}" for one in (generator, before, after))
+    card = replace(card, recipe=f"transfer {named} --alpha {alpha:g}")
+    return replace(generator, net=net, card=card, golden_output=reference_output(net, generator.golden_input))
 
 
 def _mixed(one: RRDBNet, other: RRDBNet, alpha: float) -> RRDBNet:
@@ -93,15 +123,22 @@ def _of_both(one: str, other: str) -> str:
     return one if one == other else f"{one or 'unknown'}; {other or 'unknown'}"
 
 
-def _refuse_unrelated(psnr: Checkpoint, gan: Checkpoint, middle: RRDBNet) -> None:
+def _check_sizes(one: Checkpoint, other: Checkpoint) -> None:
+    if one.net.config != other.net.config:
+        raise InterpolationError(
+            f"{one.card.name} is {one.net.config} and {other.card.name} is {other.net.config}; the sizes must be equal"
+        )
+
+
+def _check_origin(one: Checkpoint, other: Checkpoint) -> None:
     """Compare the output of the mean network with both: it is close to them only if they are related."""
-    picture = psnr.golden_input
-    outputs = [reference_output(net, picture) for net in (psnr.net, gan.net, middle)]
+    nets = (one.net, other.net, _mixed(one.net, other.net, 0.5))
+    outputs = [reference_output(net, one.golden_input) for net in nets]
     apart = _distance(outputs[0], outputs[1])
     drift = max(_distance(outputs[2], outputs[0]), _distance(outputs[2], outputs[1]))
     if drift > MAX_DRIFT * apart + 1:
         raise InterpolationError(
-            f"{psnr.card.name} and {gan.card.name} were not trained from one another: the golden picture of their "
+            f"{one.card.name} and {other.card.name} were not trained from one another: the golden picture of their "
             f"mean differs from theirs by {drift:.1f} levels, and theirs by {apart:.1f}; use a pair of one origin"
         )
 

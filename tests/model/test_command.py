@@ -184,6 +184,19 @@ def test_interpolate_writes_a_network_between_two(ours: Path, tmp_path: Path) ->
     assert torch.allclose(between.net.conv_last.weight, random_net().conv_last.weight * 1.05)
 
 
+def test_transfer_adds_what_training_changed_in_another_network(ours: Path, tmp_path: Path) -> None:
+    net = random_net()
+    net.conv_hr.weight *= 1.1
+    after, out = tmp_path / "after.safetensors", tmp_path / "made.safetensors"
+    write_checkpoint(after, net, CARD, golden_input=textured(10, 12))
+    given = ["--before", str(ours), "--after", str(after), "--alpha", "0.5"]
+    assert main(["transfer", str(ours), str(out), *given]) == 0
+    made = read_checkpoint(out)
+    assert made.card.name == "made"
+    assert torch.allclose(made.net.conv_hr.weight, random_net().conv_hr.weight * 1.05)
+    assert main(["transfer", str(ours), str(out), *given]) == 1  # exists
+
+
 def test_convert_corrects_flat_colours_on_request(tmp_path: Path) -> None:
     start, out = SHIPPED_MODELS / "compact-real-psnr-x4.safetensors", tmp_path / "exact.safetensors"
     assert main(["convert", str(start), str(out), "--flat-colours"]) == 0

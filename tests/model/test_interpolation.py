@@ -9,7 +9,7 @@ import torch
 from app.settings import SHIPPED_MODELS
 from model.files.checkpoint import Card, Checkpoint, read_checkpoint, reference_output
 from model.flat_colours import upscaled_colours
-from model.interpolation import InterpolationError, blended, interpolate
+from model.interpolation import InterpolationError, blended, interpolate, transferred
 from model.rrdb import PaddingMode, RRDBConfig, RRDBNet
 from tests.model.examples import TINY, random_net, textured
 
@@ -28,11 +28,11 @@ def checkpoint_of(net: RRDBNet, name: str) -> Checkpoint:
     )
 
 
-def trained_on(net: RRDBNet, *, change: float = 0.02) -> RRDBNet:
+def trained_on(net: RRDBNet, *, change: float = 0.02, seed: int = 7) -> RRDBNet:
     """A copy whose weights have all moved a little, as a second stage of training moves them."""
     copy = RRDBNet(net.config).eval().requires_grad_(False)
     copy.load_state_dict(net.state_dict())
-    chance = torch.Generator().manual_seed(7)
+    chance = torch.Generator().manual_seed(seed)
     for weight in copy.parameters():
         weight.add_(change * weight.std().nan_to_num() * torch.randn(weight.shape, generator=chance))
     return copy
@@ -183,3 +183,54 @@ def test_a_mixture_that_is_one_of_the_two_has_the_card_of_that_one(
 ) -> None:
     both = licensed(psnr, licence="CC0-1.0"), licensed(gan, licence="CC-BY-NC-SA-4.0")
     assert blended(*both, alpha).card == both[alpha].card
+
+
+@pytest.mark.parametrize("alpha", [-0.5, 0.0, 1.0, 1.5])
+def test_a_transfer_adds_the_difference_of_two_networks_to_a_third(
+    alpha: float, psnr: Checkpoint, gan: Checkpoint
+) -> None:
+    later = checkpoint_of(trained_on(psnr.net, change=0.03, seed=8), "later")
+    made = transferred(gan, psnr, later, alpha)
+    weights = [dict(one.net.named_parameters()) for one in (made, gan, psnr, later)]
+    for name, weight in weights[0].items():
+        if not name.startswith("conv_last"):  # corrects the colours
+            _, start, old, new = (each[name] for each in weights)
+            assert torch.allclose(weight, start + alpha * (new - old), atol=1e-6)
+
+
+def test_flat_colours_stay_those_of_the_generator_that_something_is_transferred_to(
+    psnr: Checkpoint, gan: Checkpoint
+) -> None:
+    later = checkpoint_of(trained_on(psnr.net, change=0.03, seed=8), "later")
+    made = transferred(gan, psnr, later, 1)
+    uncorrected = RRDBNet(gan.net.config).requires_grad_(False)
+    uncorrected.load_state_dict(made.net.state_dict())
+    for name, weight in uncorrected.conv_last.named_parameters():
+        old, new = (one.net.conv_last.get_parameter(name) for one in (psnr, later))
+        weight.copy_(gan.net.conv_last.get_parameter(name) + new - old)
+    drift, corrected = (
+        (upscaled_colours(net) - upscaled_colours(gan.net)).square().mean() for net in (uncorrected, made.net)
+    )
+    assert corrected < 0.2 * drift
+
+
+def test_the_card_of_a_transfer_names_all_three(psnr: Checkpoint, gan: Checkpoint) -> None:
+    card = transferred(licensed(gan, licence="CC0-1.0"), psnr, licensed(psnr, licence="MIT"), 0.5).card
+    named = " ".join(f"{name}@000000000000" for name in ("gan", "psnr", "psnr"))
+    assert card.recipe == f"transfer {named} --alpha 0.5"
+    assert card.licence == "CC0-1.0; MIT"
+    assert card.metrics == {}
+
+
+@pytest.mark.parametrize("alpha", [float("nan"), float("inf")])
+def test_a_transfer_needs_a_number(alpha: float, psnr: Checkpoint) -> None:
+    with pytest.raises(InterpolationError, match=f"alpha is {alpha}"):
+        transferred(psnr, psnr, psnr, alpha)
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_transfer_between_networks_of_different_origin_is_refused(place: int, psnr: Checkpoint) -> None:
+    other = checkpoint_of(with_channels_in_another_order(psnr.net), "other")
+    one, two, three = (other if number == place else psnr for number in range(3))
+    with pytest.raises(InterpolationError, match="were not trained from one another"):
+        transferred(one, two, three, 1.0)
