@@ -44,6 +44,8 @@ class Scores:
     """Lower looks more natural; knows no original. Pictures too small for it have none."""
     colour_shift: float | None = None
     """Mean distance in CIELAB between the coarse colours of the output and those of the input; 1 is just noticeable."""
+    grain: float | None = None
+    """Levels of noise where the original is smooth. Pictures with little of that have none."""
 
 
 @dataclass(frozen=True, kw_only=True)

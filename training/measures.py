@@ -7,6 +7,7 @@ from torch import Tensor
 
 from training.colour import colour_shift
 from training.data import Pair
+from training.grain import grain
 from training.lpips import LPIPS
 from training.metrics import psnr_y, ssim_y
 from training.niqe import niqe
@@ -54,6 +55,9 @@ MEASURES = {
     "niqe": Measure("NIQE", ".2f", _niqe_or_none, lower_is_better=True),
     "colour_shift": Measure(
         "colour shift", ".2f", lambda upscaled, pair, _: colour_shift(upscaled, pair.low_res), lower_is_better=True
+    ),
+    "grain": Measure(
+        "grain", ".2f", lambda upscaled, pair, _: grain(upscaled, pair.high_res), unit="levels", lower_is_better=True
     ),
 }
 """Measures by name. PSNR and SSIM cut `scale` px from every border, as the literature does."""

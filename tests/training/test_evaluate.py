@@ -36,9 +36,10 @@ from training.niqe import niqe
 ONE = Scores(psnr_y=30.0, ssim_y=0.9, lpips=0.25, niqe=None, colour_shift=0.5)
 TWO = Scores(psnr_y=33.004, ssim_y=0.7, lpips=0.35, niqe=4.0, colour_shift=1.5)
 BARE = Scores(psnr_y=20.0, ssim_y=0.5, lpips=None, niqe=None, colour_shift=0.0)
+TABLED = ("psnr_y", "ssim_y", "lpips", "niqe", "colour_shift")
 RESULTS = [
-    SetScores(set="Set5", generator="bicubic", measures=tuple(MEASURES), pictures={"baby": BARE}),
-    SetScores(set="Set5", generator="tiny", measures=tuple(MEASURES), pictures={"baby": ONE, "bird": TWO}),
+    SetScores(set="Set5", generator="bicubic", measures=TABLED, pictures={"baby": BARE}),
+    SetScores(set="Set5", generator="tiny", measures=TABLED, pictures={"baby": ONE, "bird": TWO}),
 ]
 
 
