@@ -8,7 +8,7 @@ from torch import Tensor
 from training.native.library import Buffers, ConvWork, laid_out
 
 Gradients = tuple[Tensor, Tensor]
-"""Of a weight and of its bias."""
+"""The gradients of a weight and its bias."""
 
 
 class Conv:
