@@ -1,5 +1,7 @@
 """The list of the page at /: buttons, focus, announcements to screen readers, several tabs."""
 
+import asyncio
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,7 @@ from app.pictures.encode import writable_formats
 from app.settings import Settings
 from tests.app.blocked_device import BlockedDevice
 from tests.app.conftest import encoded, noise, write_tiny_model
-from tests.app.live import Live
+from tests.app.live import Live, until
 from tests.browser.page import DONE, Person
 
 if TYPE_CHECKING:
@@ -81,6 +83,32 @@ async def test_a_duplicated_tab_leaves_the_list_to_the_first_one(person: Person,
     await person.sees(DONE)
     await other.reload()
     await other.locator("#welcome").wait_for()
+
+
+async def test_a_duplicated_tab_does_not_send_what_the_first_one_still_sends(person: Person, live: Live) -> None:
+    posts, held = list[str](), asyncio.Event()
+
+    async def hold(route: "Route") -> None:
+        if route.request.method == "POST":
+            await held.wait()
+        await route.continue_()
+
+    context = person.page.context
+    context.on("request", lambda request: posts.append(request.url) if request.method == "POST" else None)
+    await person.page.route(re.compile("/v1/(jobs|upscale)"), hold)
+    await person.open(f"{live.address}/")
+    await person.drop(photo=encoded(noise(20, 16)))
+    await until(lambda: len(posts) == 1)
+    async with context.expect_page() as opened:
+        await person.page.evaluate("() => { open(location.href); }")
+    other = Person.of(await opened.value)
+    await other["#setting-model"].wait_for()
+    await other["#welcome"].wait_for()
+    await other.drop(another=encoded(noise(20, 16)))
+    await other.sees(DONE)
+    assert len(posts) == 2
+    held.set()
+    await person.sees(DONE)
 
 
 async def test_the_skip_link_leads_somewhere_before_there_are_pictures(person: Person, live: Live) -> None:

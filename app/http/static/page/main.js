@@ -123,6 +123,7 @@ async function begin() {
   tryOut({ form, viewer, lens, gestures });
   start();
   draw();
+  sender.start();
 }
 
 /** Begins the first run of each picture; before the service has started, this waits for it. */

@@ -20,8 +20,12 @@ export class Sender {
     this.#api = api;
     this.#pictures = pictures;
     this.#service = service;
-    pictures.addEventListener("change", () => this.#sendNext());
     pictures.addEventListener("end", () => this.#freed++);
+  }
+
+  /** Sends what is queued, from now on: a duplicated tab has left the list of the first one by then. */
+  start() {
+    this.#pictures.addEventListener("change", () => this.#sendNext());
     this.#sendNext();
   }
 
