@@ -59,6 +59,7 @@ async def test_a_service_whose_networks_cannot_be_loaded_is_broken(settings: Set
     assert str(life.failure) == "no such network"
 
 
+@pytest.mark.parametrize("settings", [{"drain_s": 600}], indirect=True)
 async def test_a_signal_refuses_new_requests_and_ends_when_all_accepted_ones_are_answered(
     live: Live, caller: httpx.AsyncClient, blocked: BlockedDevice
 ) -> None:
@@ -78,7 +79,7 @@ async def test_a_signal_refuses_new_requests_and_ends_when_all_accepted_ones_are
         await live.running
 
 
-@pytest.mark.parametrize("settings", [{"leave_s": 60}], indirect=True)
+@pytest.mark.parametrize("settings", [{"leave_s": 600}], indirect=True)
 async def test_a_service_that_leaves_fails_readyz_and_still_accepts(live: Live, caller: httpx.AsyncClient) -> None:
     live.signal()
     await until(lambda: live.life.phase is Phase.LEAVING)
@@ -91,7 +92,7 @@ async def test_a_service_that_leaves_fails_readyz_and_still_accepts(live: Live, 
     assert answer.headers["connection"] == "close"  # so that the client's next connection goes to another replica
 
 
-@pytest.mark.parametrize("settings", [{"leave_s": 0.01}], indirect=True)
+@pytest.mark.parametrize("settings", [{"leave_s": 0.01, "drain_s": 600}], indirect=True)
 async def test_after_its_time_to_leave_a_service_drains_and_ends(
     live: Live, caller: httpx.AsyncClient, blocked: BlockedDevice
 ) -> None:
@@ -108,7 +109,7 @@ async def test_after_its_time_to_leave_a_service_drains_and_ends(
         await live.running
 
 
-@pytest.mark.parametrize("settings", [{"leave_s": 60}], indirect=True)
+@pytest.mark.parametrize("settings", [{"leave_s": 600}], indirect=True)
 async def test_a_service_that_breaks_while_it_leaves_ends_at_once(
     live: Live, caller: httpx.AsyncClient, engine: DeviceEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,12 +124,12 @@ async def test_a_service_that_breaks_while_it_leaves_ends_at_once(
         await live.running
 
 
-@pytest.mark.parametrize("settings", [{"leave_s": 60}], indirect=True)
+@pytest.mark.parametrize("settings", [{"leave_s": 600}], indirect=True)
 async def test_a_service_that_was_never_ready_does_not_leave_but_stops(settings: Settings) -> None:
     gate = threading.Event()
 
     def build() -> UpscaleService:
-        assert gate.wait(60)
+        assert gate.wait(600)
         raise ValueError("not wanted any more")
 
     async with serving(Lifecycle(settings, build)) as live:
@@ -168,7 +169,7 @@ def test_a_call_that_hangs_in_a_thread_does_not_hold_up_the_end() -> None:
     async def serve() -> None:
         life = without_models()
         async with serving(life, plain_app(life, records), [records.append]):
-            asyncio.get_running_loop().run_in_executor(None, gate.wait, 30)
+            asyncio.get_running_loop().run_in_executor(None, gate.wait, 600)
 
     whole = threading.Thread(target=asyncio.run, args=(serve(),))
     whole.start()

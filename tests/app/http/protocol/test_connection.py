@@ -36,10 +36,10 @@ def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
     return settings.model_copy(
         update={
             "max_connections": 12,
-            "head_s": 60.0,
-            "send_idle_s": 60.0,
-            "upload_s": 60.0,
-            "upload_idle_s": 30.0,
+            "head_s": 600.0,
+            "send_idle_s": 600.0,
+            "upload_s": 600.0,
+            "upload_idle_s": 600.0,
             "upload_bytes_per_s": 1000,
         }
         | getattr(request, "param", {})

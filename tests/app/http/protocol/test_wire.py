@@ -41,7 +41,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(max_connections=12, send_idle_s=60, head_s=60, drain_s=60)
+    return Settings(max_connections=12, send_idle_s=60, head_s=600, drain_s=600)
 
 
 @pytest.fixture
@@ -356,7 +356,7 @@ async def test_answers_not_read_within_the_drain_deadline_are_aborted(
     app: FastAPI, life: Lifecycle, records: list[RequestRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "FLUSH_S", 0)
-    life.settings = life.settings.model_copy(update={"drain_s": 0, "send_idle_s": 60})
+    life.settings = life.settings.model_copy(update={"drain_s": 0, "send_idle_s": 600})
     async with serving(life, app, [records.append]) as live, sleeping(live) as sleeper:
         await sleeper.send("GET /whole HTTP/1.1\nHost: a\n\n")
         await answer_waits(live)
