@@ -119,13 +119,18 @@ async def test_photos_that_have_to_be_turned_are_drawn_upright(person: Person, o
         const image = await imageOf(file);
         const size = { width: image.naturalWidth, height: image.naturalHeight };
         const crop = await cropOf(file, { x: 5, y: 7, width: 30, height: 20 });
-        const canvases = [await thumbnailOf(file, image, 96), await bicubicOf(file, size, size)];
+        const twice = { width: 2 * size.width, height: 2 * size.height };
+        const canvases = [await thumbnailOf(file, image, 24), await bicubicOf(file, size, twice)];
         const read = async (blob) => btoa(String.fromCharCode(...new Uint8Array(await blob.arrayBuffer())));
         const drawn = canvases.map((canvas) => new Promise((resolve) => canvas.toBlob(resolve)));
         return Promise.all([crop, ...(await Promise.all(drawn))].map(read));
     }"""
     drawn = await person.run(source, base64.b64encode(photo).decode())
-    for content, expected in zip(drawn, (upright.crop((5, 7, 35, 27)), upright, upright), strict=True):
+    width, height = upright.size
+    reduced, enlarged = (
+        upright.resize((round(width * share), round(height * share)), Image.Resampling.BICUBIC) for share in (0.5, 2)
+    )
+    for content, expected in zip(drawn, (upright.crop((5, 7, 35, 27)), reduced, enlarged), strict=True):
         picture = Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB")
         assert picture.size == expected.size
         assert numpy.abs(numpy.asarray(picture, dtype=float) - numpy.asarray(expected)).mean() < 3
