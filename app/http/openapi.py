@@ -40,9 +40,7 @@ from app.lifecycle import Phase
 
 Responses = dict[int | str, dict[str, Any]]
 
-ProblemKind = type[ServiceError]
-
-ANYWHERE: tuple[ProblemKind, ...] = (
+ANYWHERE: tuple[type[ServiceError], ...] = (
     BadRequest,
     TooSlow,
     Misdirected,
@@ -51,11 +49,11 @@ ANYWHERE: tuple[ProblemKind, ...] = (
     UnsupportedTransfer,
     Unavailable,
 )
-WITH_KEY: tuple[ProblemKind, ...] = (*ANYWHERE, Unauthorized, Forbidden, CrossSite, KeyLimit)
-API: tuple[ProblemKind, ...] = (*WITH_KEY, QueueFull, DeadlinePassed)
+WITH_KEY: tuple[type[ServiceError], ...] = (*ANYWHERE, Unauthorized, Forbidden, CrossSite, KeyLimit)
+API: tuple[type[ServiceError], ...] = (*WITH_KEY, QueueFull, DeadlinePassed)
 """Problems of all endpoints below /v1: these limit the number of requests and have a deadline."""
 
-UPSCALE: tuple[ProblemKind, ...] = (
+UPSCALE: tuple[type[ServiceError], ...] = (
     *API,
     NoSuchModel,
     NotAcceptable,
@@ -65,11 +63,11 @@ UPSCALE: tuple[ProblemKind, ...] = (
     Unprocessable,
     ReadTooSlowly,
 )
-SUBMIT: tuple[ProblemKind, ...] = (*UPSCALE, IdempotencyMismatch, SourceRefused, JobsOff, StorageFull)
-JOB: tuple[ProblemKind, ...] = (*API, NoSuchJob, NotReady, JobsOff, Unprocessable)
-CHANGE: tuple[ProblemKind, ...] = (*JOB, PreconditionFailed)
-RESULT: tuple[ProblemKind, ...] = (*CHANGE, NoSuchRange)
-RELOAD: tuple[ProblemKind, ...] = (*API, NoSuchModel, Unprocessable)
+SUBMIT: tuple[type[ServiceError], ...] = (*UPSCALE, IdempotencyMismatch, SourceRefused, JobsOff, StorageFull)
+JOB: tuple[type[ServiceError], ...] = (*API, NoSuchJob, NotReady, JobsOff, Unprocessable)
+CHANGE: tuple[type[ServiceError], ...] = (*JOB, PreconditionFailed)
+RESULT: tuple[type[ServiceError], ...] = (*CHANGE, NoSuchRange)
+RELOAD: tuple[type[ServiceError], ...] = (*API, NoSuchModel, Unprocessable)
 
 
 def texts(descriptions: Mapping[str, str]) -> dict[str, Any]:
@@ -178,13 +176,13 @@ def add_shared(document: dict[str, Any]) -> None:
                 answer["headers"] = REQUEST_ID | answer.get("headers", {})
 
 
-def problems(kinds: tuple[ProblemKind, ...]) -> Responses:
+def problems(kinds: tuple[type[ServiceError], ...]) -> Responses:
     """Return the problem documents of an endpoint, for `responses=`."""
     statuses = sorted({kind.status for kind in kinds})
     return {status: _response(status, [kind for kind in kinds if kind.status == status]) for status in statuses}
 
 
-def _response(status: int, kinds: list[ProblemKind]) -> dict[str, Any]:
+def _response(status: int, kinds: list[type[ServiceError]]) -> dict[str, Any]:
     return {
         "description": "; ".join(f"`{kind.type}`: {kind.title}" for kind in kinds),
         "headers": HEADERS.get(status, {}),
