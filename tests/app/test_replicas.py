@@ -52,11 +52,11 @@ class Fleet:
         return [int(child) for child in children if b"haproxy" not in command_of(child)]
 
     async def until(self, holds: Callable[[], bool | Awaitable[bool]]) -> None:
-        def holds_still_running() -> bool | Awaitable[bool]:
+        def holds_while_running() -> bool | Awaitable[bool]:
             assert self.process.poll() is None
             return holds()
 
-        await until(holds_still_running, within_s=START_S, pause_s=0.05)
+        await until(holds_while_running, within_s=START_S, pause_s=0.05)
 
     async def until_ready(self, client: httpx.AsyncClient) -> None:
         """Wait until both replicas are ready and HAProxy, which checks them twice a second, has seen it."""

@@ -73,9 +73,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     credentials = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_REGION": "us-east-1"}
     for name, value in {**credentials, "AWS_ENDPOINT": endpoint, "AWS_ALLOW_HTTP": "true"}.items():
         monkeypatch.setenv(name, value)
-    httpx.post(
-        f"{endpoint}/moto-api/reset", timeout=60
-    ).raise_for_status()  # all servers of a process share their buckets
+    # All servers of a process share their buckets.
+    httpx.post(f"{endpoint}/moto-api/reset", timeout=60).raise_for_status()
     httpx.put(f"{endpoint}/esrgan", timeout=60).raise_for_status()
     yield "s3://esrgan/jobs"
     server.stop()

@@ -472,15 +472,15 @@ async def test_an_error_of_the_service_itself_does_not_end_a_lease(
     assert (await house.until(job_id, JobState.DONE)).attempts == 1
 
 
-async def living(house: House, lease_s: float = LEASE_S) -> str:
-    """The id of a job that another process works on, which cannot renew its lease now."""
+async def job_of_another(house: House, lease_s: float = LEASE_S) -> str:
+    """Make a job that another process works on, and return its id."""
     job_id = await house.job()
     await house.database.write_by_another(partial(claim, owner="living", lease_s=lease_s, ttl_s=100, idle=True))
     return job_id
 
 
 async def test_an_outage_makes_no_other_process_look_dead(house: House, clock: ManualClock) -> None:
-    job_id = await living(house)
+    job_id = await job_of_another(house)
     house.runner.start(house.service)
     await house.looks()
     house.database.down = True
@@ -500,7 +500,7 @@ async def test_an_outage_makes_no_other_process_look_dead_to_one_without_a_free_
     house.work.after.clear()
     house.runner.start(house.service)
     await house.until(await house.job(), JobState.RUNNING)
-    job_id = await living(house)
+    job_id = await job_of_another(house)
     house.database.down = True
     clock.now_s += 2 * LEASE_S
     await until(house.work.interrupted.is_set)
@@ -511,7 +511,7 @@ async def test_an_outage_makes_no_other_process_look_dead_to_one_without_a_free_
 
 
 async def test_a_database_that_hangs_makes_no_other_process_look_dead(house: House, clock: ManualClock) -> None:
-    job_id = await living(house)
+    job_id = await job_of_another(house)
     house.database.answers.clear()
     house.runner.start(house.service)
     await until(lambda: house.database.hanging == 1)
@@ -523,7 +523,7 @@ async def test_a_database_that_hangs_makes_no_other_process_look_dead(house: Hou
 
 
 async def test_a_clock_that_steps_makes_no_other_process_look_dead(house: House, clock: ManualClock) -> None:
-    job_id = await living(house, lease_s=100)
+    job_id = await job_of_another(house, lease_s=100)
     house.runner.start(house.service)
     await house.until(await house.job(), JobState.DONE)
     house.database.ahead_s = 3600
