@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from app.batching.scheduler import Scheduler
 from app.batching.ticket import Outcome, Ticket, Withdrawn
-from app.errors import DeadlinePassed, QueueFull, Unavailable
+from app.errors import DeadlinePassed, QueueFull, ReadTooSlowly, Unavailable
 from tests.app.batching.engine import FakeEngine, FakeInput, all_parts, large, make_scheduler, small
 
 RAISED = {
     Outcome.FAILED: (ArithmeticError, Unavailable),
     Outcome.WITHDRAWN: (Withdrawn,),
-    Outcome.EXPIRED: (DeadlinePassed,),
+    Outcome.EXPIRED: (DeadlinePassed, ReadTooSlowly),
 }
 
 
