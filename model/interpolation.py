@@ -61,12 +61,16 @@ def blended(psnr: AnyCheckpoint, gan: AnyCheckpoint, alpha: float, *, related: b
     net = interpolate(psnr, gan, alpha, related=related)
     sha256 = hashlib.sha256(f"{psnr.sha256} {gan.sha256} {alpha:.6f} colours".encode()).hexdigest()
     golden_output = reference_output(net, psnr.golden_input)
-    card = _mixed_card(psnr, gan, alpha)
+    card = gan.card if alpha else psnr.card
+    if 0 < alpha < 1:
+        card = _card_of_both(psnr, gan, f"interpolate {_named(psnr, gan)} --alpha {alpha:g}")
     return replace(psnr, net=net, card=card, sha256=sha256, golden_output=golden_output)
 
 
 def transferred(generator: Checkpoint, before: Checkpoint, after: Checkpoint, alpha: float) -> Checkpoint:
     """Add what training changed between two generators to a third: generator + alpha * (after - before).
+
+    The result has a new golden picture, a hash of the three hashes and alpha, and a card of `generator` and `after`.
 
     So a GAN generator learns from the further training of the PSNR generator that it came from. Flat colours stay those
     of the generator.
@@ -89,10 +93,14 @@ def transferred(generator: Checkpoint, before: Checkpoint, after: Checkpoint, al
     net = RRDBNet.of(generator.net.config, weights)
     if net.config.colours == 3:
         correct_colours(net, upscaled_colours(generator.net))
-    card = _mixed_card(generator, after, 0.5)
-    named = " ".join(f"{one.card.name}@{one.sha256[:12]}" for one in (generator, before, after))
-    card = replace(card, recipe=f"transfer {named} --alpha {alpha:g}")
-    return replace(generator, net=net, card=card, golden_output=reference_output(net, generator.golden_input))
+    hashes = f"{generator.sha256} {before.sha256} {after.sha256}"
+    return replace(
+        generator,
+        net=net,
+        card=_card_of_both(generator, after, f"transfer {_named(generator, before, after)} --alpha {alpha:g}"),
+        sha256=hashlib.sha256(f"transfer {hashes} {alpha:.6f}".encode()).hexdigest(),
+        golden_output=reference_output(net, generator.golden_input),
+    )
 
 
 def _mixed(one: RRDBNet, other: RRDBNet, alpha: float) -> RRDBNet:
@@ -101,15 +109,16 @@ def _mixed(one: RRDBNet, other: RRDBNet, alpha: float) -> RRDBNet:
     return RRDBNet.of(one.config, mixed)
 
 
-def _mixed_card(psnr: Checkpoint, gan: Checkpoint, alpha: float) -> Card:
-    """Describe a mixture: it is bound by the licences of both, and has the data and origins of both."""
-    one, other = psnr.card, gan.card
-    if alpha in (0, 1):
-        return other if alpha else one
-    named = " ".join(f"{checkpoint.card.name}@{checkpoint.sha256[:12]}" for checkpoint in (psnr, gan))
+def _named(*checkpoints: Checkpoint) -> str:
+    return " ".join(f"{checkpoint.card.name}@{checkpoint.sha256[:12]}" for checkpoint in checkpoints)
+
+
+def _card_of_both(first: Checkpoint, second: Checkpoint, recipe: str) -> Card:
+    """Describe a network made of two: it is bound by the licences of both, and has the data and origins of both."""
+    one, other = first.card, second.card
     return replace(
         one,
-        recipe=f"interpolate {named} --alpha {alpha:g}",
+        recipe=recipe,
         steps=max(one.steps, other.steps),
         created=max(one.created, other.created),
         data=_of_both(one.data, other.data),

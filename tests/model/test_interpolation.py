@@ -222,6 +222,12 @@ def test_the_card_of_a_transfer_names_all_three(psnr: Checkpoint, gan: Checkpoin
     assert card.metrics == {}
 
 
+def test_transfers_of_other_shares_have_other_hashes(psnr: Checkpoint, gan: Checkpoint) -> None:
+    later = checkpoint_of(trained_on(psnr.net, change=0.03, seed=8), "later")
+    hashes = {transferred(gan, psnr, later, alpha).sha256 for alpha in (0.3, 0.6)}
+    assert len({*hashes, gan.sha256}) == 3
+
+
 @pytest.mark.parametrize("alpha", [float("nan"), float("inf")])
 def test_a_transfer_needs_a_number(alpha: float, psnr: Checkpoint) -> None:
     with pytest.raises(InterpolationError, match=f"alpha is {alpha}"):
