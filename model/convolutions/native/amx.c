@@ -152,6 +152,10 @@ static ptrdiff_t tile_weights(const struct amx_convolution *c) {
     return (ptrdiff_t)chunks_of(c) * 9 * chunk_of(c) * LANES;
 }
 
+/* Number of weights, and the bytes of them that the L1 cache holds beside the pixels of a block. */
+static ptrdiff_t weights_of(const struct amx_convolution *c) { return (c->out_channels + LANES - 1) / LANES * tile_weights(c); }
+enum { L1_WEIGHTS_BYTES = 32 * 1024 };
+
 struct place {
     int plane, row, column;
 };

@@ -21,6 +21,8 @@ static inline void tiles_begin_chip(int pixels, int chunk) {
 #define TILES_END() _tile_release()
 #define TILE_ZERO(tile) _tile_zero(tile)
 #define TILE_LOAD(tile, from, bytes) _tile_loadd(tile, from, bytes)
+#define WEIGHTS_LOAD(tile, from, stream) \
+    do { if (stream) _tile_stream_loadd(tile, from, 4 * LANES); else _tile_loadd(tile, from, 4 * LANES); } while (0)
 #define TILE_STORE(tile, to) _tile_stored(tile, to, 4 * LANES)
 #define TILE_ADD(sums, pixels, weights) _tile_dpbf16ps(sums, pixels, weights)
 

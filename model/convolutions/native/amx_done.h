@@ -4,5 +4,6 @@
 #undef TILES_END
 #undef TILE_ZERO
 #undef TILE_LOAD
+#undef WEIGHTS_LOAD
 #undef TILE_STORE
 #undef TILE_ADD

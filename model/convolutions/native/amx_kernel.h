@@ -8,15 +8,15 @@
 
 /* Add the products of a chunk and a column: a row of pixels is the bottom row of one result, the middle row of the next and
  * the top row of the one after. The order of the sums of a row is the same for any number of rows. */
-INLINE void NAMED(add_column)(const uint16_t *pixels, ptrdiff_t row, ptrdiff_t bytes, const uint16_t *weights, int chunk, int rows) {
-    TILE_LOAD(WEIGHTS_0, weights, 4 * LANES);
+INLINE void NAMED(add_column)(const uint16_t *pixels, ptrdiff_t row, ptrdiff_t bytes, const uint16_t *weights, int chunk, int rows, int stream) {
+    WEIGHTS_LOAD(WEIGHTS_0, weights, stream);
     TILE_LOAD(PIXELS, pixels, bytes);
     TILE_ADD(0, PIXELS, WEIGHTS_0);
-    TILE_LOAD(WEIGHTS_1, weights + chunk * LANES, 4 * LANES);
+    WEIGHTS_LOAD(WEIGHTS_1, weights + chunk * LANES, stream);
     TILE_LOAD(PIXELS, pixels + row, bytes);
     if (rows > 1) TILE_ADD(1, PIXELS, WEIGHTS_0);
     TILE_ADD(0, PIXELS, WEIGHTS_1);
-    TILE_LOAD(WEIGHTS_2, weights + 2 * chunk * LANES, 4 * LANES);
+    WEIGHTS_LOAD(WEIGHTS_2, weights + 2 * chunk * LANES, stream);
     TILE_LOAD(PIXELS, pixels + 2 * row, bytes);
     if (rows > 2) TILE_ADD(2, PIXELS, WEIGHTS_0);
     if (rows > 1) TILE_ADD(1, PIXELS, WEIGHTS_1);
@@ -127,7 +127,7 @@ static void NAMED(finish_next)(const struct amx_convolution *c, struct block *b)
 
 /* Sum the products of a block, and meanwhile finish the rows of the previous block: the unit works in parallel. The
  * rows are spread evenly, because storing a tile is much slower after 2,000 cycles without a store. */
-INLINE void NAMED(add_up)(const struct amx_convolution *c, const struct block *b, struct block *before, int rows) {
+INLINE void NAMED(add_up)(const struct amx_convolution *c, const struct block *b, struct block *before, int rows, int stream) {
     const int chunk = chunk_of(c), steps = 3 * chunks_of(c);
     const struct place seen = {b->first.plane, b->first.row, b->first.column - b->made_twice};
     const uint16_t *pixels = c->window + at(&c->window_steps, &seen);
@@ -141,7 +141,7 @@ INLINE void NAMED(add_up)(const struct amx_convolution *c, const struct block *b
         const uint16_t *channels = pixels + at_most(first, c->in_channels - chunk);
         for (int column = 0; column < 3; column++) {
             const uint16_t *shifted = channels + column * c->window_steps.pixel;
-            NAMED(add_column)(shifted, c->window_steps.row, 2 * c->window_steps.pixel, weights, chunk, rows);
+            NAMED(add_column)(shifted, c->window_steps.row, 2 * c->window_steps.pixel, weights, chunk, rows, stream);
             weights += 3 * chunk * LANES;
             for (due += before->rows; due >= steps; due -= steps) NAMED(finish_next)(c, before);
         }
@@ -152,16 +152,17 @@ INLINE void NAMED(add_up)(const struct amx_convolution *c, const struct block *b
     if (rows > 3) TILE_STORE(3, b->sums + 48 * LANES);
 }
 
-/* Compute an area with a constant number of rows. Consecutive blocks have the same weights. */
-INLINE void NAMED(make)(const struct amx_convolution *c, const struct area *area, int rows) {
+/* Compute an area with a constant number of rows. All channels of a block come before the next block, so its pixels are
+ * still in the L1 cache; weights that do not fit there too are loaded past it. */
+INLINE void NAMED(make)(const struct amx_convolution *c, const struct area *area, int rows, int stream) {
     float sums[2][MAX_ROWS * LANES * LANES] __attribute__((aligned(64)));
     struct block before = {.rows = 0, .sums = sums[1]};
-    for (int channel = 0; channel < c->out_channels; channel += LANES)
-        for (int column = area->first.column; column < area->end; column += LANES) {
+    for (int column = area->first.column; column < area->end; column += LANES)
+        for (int channel = 0; channel < c->out_channels; channel += LANES) {
             struct block block = {area->first, channel, rows, at_most(area->end - column, LANES), 0, 0, sums[before.sums == sums[0]]};
             block.first.column = column;
             if (c->width >= LANES && column > c->width - LANES) block.made_twice = column - (c->width - LANES);
-            NAMED(add_up)(c, &block, &before, rows);
+            NAMED(add_up)(c, &block, &before, rows, stream);
             before = block;
         }
     while (before.finished < rows) NAMED(finish_next)(c, &before);
@@ -171,14 +172,16 @@ INLINE void NAMED(make)(const struct amx_convolution *c, const struct area *area
 static void NAMED(convolve_in_team)(const struct amx_convolution *c, struct team *team) {
     const struct division divided = division_of(c->planes, c->width);
     const long tasks = (long)c->planes * divided.parts * groups_of(c);
+    const int stream = weights_of(c) * (ptrdiff_t)sizeof(uint16_t) > L1_WEIGHTS_BYTES;
     TILES_BEGIN(at_most(c->width, LANES), chunk_of(c));
 #pragma omp for schedule(static) nowait
     for (long task = 0; task < tasks; task++) {
         struct area area = area_of(c, task, &divided);
-        if (area.rows == 4) NAMED(make)(c, &area, 4);
-        else if (area.rows == 3) NAMED(make)(c, &area, 3);
-        else if (area.rows == 2) NAMED(make)(c, &area, 2);
-        else NAMED(make)(c, &area, 1);
+        if (area.rows == 4 && stream) NAMED(make)(c, &area, 4, 1);
+        else if (area.rows == 4) NAMED(make)(c, &area, 4, 0);
+        else if (area.rows == 3) NAMED(make)(c, &area, 3, 0);
+        else if (area.rows == 2) NAMED(make)(c, &area, 2, 0);
+        else NAMED(make)(c, &area, 1, 0);
     }
     TILES_END();
     meet(team);

@@ -62,6 +62,7 @@ static void tile_add(struct tile *to, const struct tile *pixels, const struct ti
 #define TILES_END() (void)0
 #define TILE_ZERO(tile) memset(tiles[tile].bytes, 0, sizeof tiles[tile].bytes)
 #define TILE_LOAD(tile, from, bytes) tile_load(tiles + (tile), from, bytes)
+#define WEIGHTS_LOAD(tile, from, stream) ((void)(stream), TILE_LOAD(tile, from, 4 * LANES))
 #define TILE_STORE(tile, to) tile_store(tiles + (tile), to)
 #define TILE_ADD(sums, pixels, weights) tile_add(tiles + (sums), tiles + (pixels), tiles + (weights))
 
