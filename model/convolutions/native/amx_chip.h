@@ -30,6 +30,10 @@ INLINE void put_bfloat16_chip(uint16_t *to, const floats *values) {
     _mm256_storeu_si256((__m256i_u *)to, (__m256i)_mm512_cvtneps_pbh((__m512)*values));
 }
 
+INLINE void put_floats_chip(float *to, const floats *values, int lanes) {
+    _mm512_mask_storeu_ps(to, (__mmask16)((1 << lanes) - 1), (__m512)*values);
+}
+
 INLINE void from_bfloat16_chip(const uint16_t *from, floats *values) {
     __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i_u *)from));
     *values = (floats)_mm512_slli_epi32(wide, 16);

@@ -97,7 +97,7 @@ INLINE void NAMED(finish_row)(const struct amx_convolution *c, const struct bloc
             NAMED(add_skip)(&first, pixel, &value, lanes);
             NAMED(add_skip)(&second, pixel, &value, lanes);
         }
-        if (exact) memcpy(exact + pixel * exact_step, &value, sizeof(float) * lanes);
+        if (exact) NAMED(put_floats)(exact + pixel * exact_step, &value, lanes);
         if (!made) continue;
         NAMED(put_bfloat16)(rounded, &value);
         if (results & ENLARGED) NAMED(store_pixel)(c, made + pixel * made_step, rounded, lanes);
@@ -110,6 +110,10 @@ static void NAMED(finish_rounded)(const struct amx_convolution *c, const struct 
     NAMED(finish_row)(c, b, row, LANES, ROUNDED);
 }
 
+static void NAMED(finish_enlarged)(const struct amx_convolution *c, const struct block *b, int row) {
+    NAMED(finish_row)(c, b, row, LANES, ROUNDED | ENLARGED);
+}
+
 static void NAMED(finish_exact)(const struct amx_convolution *c, const struct block *b, int row) {
     NAMED(finish_row)(c, b, row, LANES, EXACT | SKIPS);
 }
@@ -120,7 +124,9 @@ static void NAMED(finish_any)(const struct amx_convolution *c, const struct bloc
 
 static void NAMED(finish_next)(const struct amx_convolution *c, struct block *b) {
     const int row = b->finished++, is_full = b->channel + LANES <= c->out_channels;
-    if (is_full && c->made && !c->exact && !c->skips[0].rows && c->factor == 1) NAMED(finish_rounded)(c, b, row);
+    const int is_rounded = c->made && !c->exact && !c->skips[0].rows;
+    if (is_full && is_rounded && c->factor == 1) NAMED(finish_rounded)(c, b, row);
+    else if (is_full && is_rounded) NAMED(finish_enlarged)(c, b, row);
     else if (is_full && c->exact && !c->made) NAMED(finish_exact)(c, b, row);
     else NAMED(finish_any)(c, b, row);
 }

@@ -76,6 +76,8 @@ INLINE void put_bfloat16_plain(uint16_t *to, const floats *values) {
     }
 }
 
+INLINE void put_floats_plain(float *to, const floats *values, int lanes) { memcpy(to, values, sizeof(float) * lanes); }
+
 INLINE void from_bfloat16_plain(const uint16_t *from, floats *values) {
     for (int lane = 0; lane < LANES; lane++) (*values)[lane] = float_of(from[lane]);
 }
