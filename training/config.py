@@ -83,6 +83,9 @@ class DiscriminatorConfig:
     """`vgg`: the paper's, one verdict on a picture of 128 x 128 px; `unet`: spectral norm, a verdict on each pixel."""
     channels: int = 64
     """Width of the first convolution."""
+    share: float = 1.0
+    """Share of the crops of a batch that it judges: those with the least added noise. From the others the generator
+    learns without it, so that it does not draw texture into noise."""
     optimiser: OptimiserConfig
 
     def __post_init__(self) -> None:
@@ -90,6 +93,8 @@ class DiscriminatorConfig:
             raise ConfigError(f"kind is {self.kind!r}; it must be 'vgg' or 'unet'")
         if self.channels < 1:
             raise ConfigError(f"channels is {self.channels}; it must be at least 1")
+        if not 0 < self.share <= 1:
+            raise ConfigError(f"share is {self.share}; it must be above 0, and at most 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +187,11 @@ class TrainingConfig:
             raise ConfigError(
                 f"the adversarial loss has weight {self.losses.adversarial} and the discriminator is "
                 f"{self.discriminator}; it takes both or neither"
+            )
+        if self.discriminator and self.discriminator.share < 1 and not self.learns_damage:
+            raise ConfigError(
+                f"discriminator.share is {self.discriminator.share}, and no crop has more noise than another without "
+                "degradation; leave it at 1"
             )
         if self.losses.perceptual and self.crop_px * self.generator.scale < MIN_VGG_PX:
             raise ConfigError(

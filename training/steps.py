@@ -161,10 +161,12 @@ class Steps:
 
     def _set_gradients(self, low_res: Tensor, high_res: Tensor) -> dict[str, float]:
         """Compute the gradients of a batch, part by part; returns the losses and the norms of the gradients."""
+        config, firsts = self.config, range(min(self.config.accumulate, len(low_res)))
         networks = {"generator": self.generator} | ({"discriminator": self.discriminator} if self.discriminator else {})
         for network in networks.values():
             network.clear_gradients()
-        batch = zip(*(pixels.chunk(self.config.accumulate) for pixels in (low_res, high_res)), strict=True)
+        # Every n-th crop is of one part, because a batch is in the order of its noise.
+        batch = [(low_res[first :: config.accumulate], high_res[first :: config.accumulate]) for first in firsts]
         parts = [self._add_gradients(low, high, len(low) / len(low_res)) for low, high in batch]
         values = {name: torch.stack([part[name] for part in parts]).sum() for name in parts[0]}
         if self.config.losses.flat:
@@ -195,17 +197,22 @@ class Steps:
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Add the gradients of the discriminator; returns the losses of both networks and the pictures' gradient."""
         kind, config = ADVERSARIAL_LOSSES[self.config.losses.adversarial_kind], self.config.losses
-        pictures = upscaled.detach().requires_grad_()  # the generator's own graph is walked once, by the caller
+        discriminator = cast(TrainedNetwork, self.discriminator)
+        judged = max(1, round(cast(DiscriminatorConfig, self.config.discriminator).share * len(high)))
+        gradient = torch.zeros_like(upscaled)
+        # The generator's own graph is walked once, by the caller.
+        pictures = upscaled.detach()[:judged].requires_grad_()
         with self._autocast():
-            for_generator, for_discriminator = judge(pictures, high)
+            for_generator, for_discriminator = judge(pictures, high[:judged])
         losses = {
             "adversarial": kind.generator(*for_generator),
             "discriminator": kind.discriminator(*for_discriminator),
         }
-        (factor * config.adversarial * losses["adversarial"]).backward(inputs=[pictures], retain_graph=True)
-        weights = list(cast(TrainedNetwork, self.discriminator).net.parameters())
-        (factor * losses["discriminator"]).backward(inputs=weights)
-        return losses, cast(Tensor, pictures.grad)
+        weight = factor * config.adversarial * judged / len(high)  # of a crop the same for any share
+        (weight * losses["adversarial"]).backward(inputs=[pictures], retain_graph=True)
+        (factor * losses["discriminator"]).backward(inputs=list(discriminator.net.parameters()))
+        gradient[:judged] = cast(Tensor, pictures.grad)
+        return losses, gradient
 
     def _add_flat_gradients(self) -> Tensor:
         """Add the gradients of the flat loss, whose colours depend on the seed and the step; returns the loss."""

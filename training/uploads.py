@@ -128,25 +128,31 @@ def degrade_upload(high_res: Tensor, scale: int, config: UploadConfig, rng: nump
     Raises:
         ValueError: `high_res` has another shape or type, does not divide by `scale`, or is too small.
     """
+    return _degraded(high_res, scale, config, rng)[0]
+
+
+def _degraded(high_res: Tensor, scale: int, config: UploadConfig, rng: numpy.random.Generator) -> tuple[Tensor, float]:
+    """Do what `degrade_upload` does; returns the variance of the added noise, too."""
     _check(high_res, scale)
     if rng.random() < config.clean_share:
-        return shrink_bicubic(high_res, scale)
+        return shrink_bicubic(high_res, scale), 0.0
     if rng.random() < config.web_share:
-        return to_levels(_compress(shrink_bicubic(high_res, scale).float()[None], config.file, rng))[0]
+        return to_levels(_compress(shrink_bicubic(high_res, scale).float()[None], config.file, rng))[0], 0.0
     height, width = (side // scale for side in high_res.shape[1:])
-    picture = high_res.float()[None]
+    picture, earlier = high_res.float()[None], 0.0
     if rng.random() < config.blur_probability:
         picture = blur(picture, draw_blur_kernels(config.blur, 1, rng))
     if rng.random() < config.twice_share:
         factor = rng.uniform(*config.twice_factor)
         first_height, first_width = (max(MIN_SIDE_PX, round(side * factor)) for side in (height, width))
         picture = _resize(picture, first_height, first_width, rng)
-        picture = _compress(_add_noise(picture, config, rng), config.file, rng)
+        picture, earlier = _add_noise(picture, config, rng)
+        picture = _compress(picture, config.file, rng)
     picture = _sharpen(_resize(picture, height, width, rng), config, rng)
-    picture = _add_noise(picture, config, rng)
+    picture, variance = _add_noise(picture, config, rng)
     if rng.random() < config.file.probability:
         picture = _compress(picture, config.file, rng)
-    return to_levels(picture)[0]
+    return to_levels(picture)[0], earlier + variance
 
 
 def degrade_crops(
@@ -161,22 +167,24 @@ def degrade_crops(
         rngs: one for each region.
 
     Returns:
-        uint8 RGB, low_res (N, 3, crop_px, crop_px) and high_res (N, 3, scale * crop_px, scale * crop_px).
+        uint8 RGB, low_res (N, 3, crop_px, crop_px) and high_res (N, 3, scale * crop_px, scale * crop_px), those with
+        the least noise first.
     """
-    pairs = [_degraded_crop(*each, crop_px, scale, config) for each in zip(regions, rngs, strict=True)]
-    low_res, high_res = zip(*pairs, strict=True)
+    crops = [_degraded_crop(*each, crop_px, scale, config) for each in zip(regions, rngs, strict=True)]
+    low_res, high_res, _ = zip(*sorted(crops, key=lambda crop: crop[2]), strict=True)
     return torch.stack(low_res), torch.stack(high_res)
 
 
 def _degraded_crop(
     region: Tensor, rng: numpy.random.Generator, crop_px: int, scale: int, config: UploadConfig
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, float]:
+    """Return the two crops, and the variance of the noise."""
     if rng.random() < config.recolour_probability:
         region = recolour(region, *draw_recolouring(rng))
-    low_res = degrade_upload(region, scale, config, rng)
+    low_res, noise = _degraded(region, scale, config, rng)
     top, left = rng.integers(GRID_PX, size=2, endpoint=True).tolist()
     rows, columns = (slice(first * scale, (first + crop_px) * scale) for first in (top, left))
-    return low_res[:, top : top + crop_px, left : left + crop_px], region[:, rows, columns]
+    return low_res[:, top : top + crop_px, left : left + crop_px], region[:, rows, columns], noise
 
 
 def encoded(picture: Tensor, file_format: str, **options: object) -> Tensor:
@@ -222,10 +230,14 @@ def _resize(picture: Tensor, height: int, width: int, rng: numpy.random.Generato
     return functional.interpolate(picture, size=(height, width), mode=method, antialias=antialias)
 
 
-def _add_noise(picture: Tensor, config: UploadConfig, rng: numpy.random.Generator) -> Tensor:
-    """Add noise of a sensor, whose strength grows with the light at times, to float levels (1, 3, H, W)."""
+def _add_noise(picture: Tensor, config: UploadConfig, rng: numpy.random.Generator) -> tuple[Tensor, float]:
+    """Add noise of a sensor at times, whose strength may grow with the light, to float levels (1, 3, H, W).
+
+    Returns:
+        The picture, and the variance that was drawn: 0 for no noise.
+    """
     if rng.random() >= config.noise_probability:
-        return picture
+        return picture, 0.0
     levels = float(numpy.exp(rng.uniform(*numpy.log(config.noise_levels))))
     channels = 1 if rng.random() < config.grey_probability else 3
     noise = add_gaussian_noise(torch.zeros_like(picture), levels, rng, channels=channels)
@@ -233,7 +245,7 @@ def _add_noise(picture: Tensor, config: UploadConfig, rng: numpy.random.Generato
         noise = gaussian_blur(noise, rng.uniform(0.4, 1.0), _WEAK_BLUR_PX)
     if rng.random() < 0.5:  # shot noise: its variance is proportional to the light
         noise = noise * (picture.clamp(0, 255) / 128).sqrt()
-    return picture + noise
+    return picture + noise, levels**2
 
 
 def _sharpen(picture: Tensor, config: UploadConfig, rng: numpy.random.Generator) -> Tensor:

@@ -34,6 +34,7 @@ from training.steps import (
     new_generator,
     update_average,
 )
+from training.uploads import UploadConfig
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(
@@ -259,6 +260,22 @@ def test_the_discriminator_learns_from_its_own_loss_alone() -> None:
     torch.testing.assert_close(gradients(discriminator_of(run).net), gradients(judge), rtol=1e-4, atol=1e-6)
     assert reported["discriminator"] == pytest.approx(loss.item(), rel=1e-5)
     torch.testing.assert_close(dict(discriminator_of(run).net.named_buffers()), dict(judge.named_buffers()))
+
+
+def test_the_discriminator_judges_the_first_crops_of_a_batch_if_it_judges_a_share() -> None:
+    low, high = (torch.cat(pair) for pair in zip(batch(0), batch(1), strict=True))
+    other = high.clone()
+    other[-2:] = 255 - high[-2:]
+    share = replace(cast(DiscriminatorConfig, GAN.discriminator), share=0.5)
+    config = replace(GAN, batch=4, discriminator=share, degradation=UploadConfig())
+    one, two, all_of_them = (
+        Steps(made, CPU).take(low, seen)
+        for made, seen in ((config, high), (config, other), (replace(GAN, batch=4), other))
+    )
+    for name in ("adversarial", "discriminator", "discriminator_gradient"):
+        assert one[name] == pytest.approx(two[name], rel=1e-6)
+    assert one["discriminator_gradient"] != pytest.approx(all_of_them["discriminator_gradient"], rel=1e-3)
+    assert one["l1"] != pytest.approx(two["l1"], rel=1e-3)
 
 
 FLAT = replace(
