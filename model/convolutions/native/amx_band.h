@@ -42,14 +42,6 @@ static inline ptrdiff_t row_size(const struct band *d) { return (ptrdiff_t)(d->t
 
 static inline int channels_before(const struct amx_trunk *t, int number) { return t->channels + number * t->growth; }
 
-/* Set channels of a pixel to zero; much faster than memset for so few. */
-INLINE void clear_channels(uint16_t *to, int channels) {
-    const uint16_t zeros[LANES] = {0};
-    int channel = 0;
-    for (; channel + LANES <= channels; channel += LANES) memcpy(to + channel, zeros, sizeof zeros);
-    for (; channel < channels; channel++) to[channel] = 0;
-}
-
 /* Repeat the pixels at the border of a new row of the input outside the picture, for the columns from `first` to `end`. */
 static void repeat_input(const struct band *d, uint16_t *row, int first, int end, int is_first, int is_last) {
     const struct amx_trunk *t = d->t;

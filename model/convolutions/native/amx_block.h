@@ -29,7 +29,7 @@ INLINE void NAMED(fill_row)(const struct band *d, int plane, int row, int first,
         const float *from = d->rows + plane * d->rows_plane + (ptrdiff_t)(number - d->taken) * t->width * t->channels;
         for (int column = first ? first : 1; column < at_most(end, t->width + 1); column++) {
             NAMED(round_pixel)(line + column * all, from + (column - 1) * t->channels, t->channels);
-            clear_channels(line + column * all + t->channels, cleared);
+            if (cleared) memset(line + column * all + t->channels, 0, sizeof(uint16_t) * cleared);
         }
         if (t->repeats) repeat_input(d, line, first, end, number == 0, t->ends && number == d->taken + d->height - 1);
         else {
