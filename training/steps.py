@@ -197,9 +197,7 @@ class Steps:
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Add the gradients of the discriminator; returns the losses of both networks and the pictures' gradient."""
         kind, config = ADVERSARIAL_LOSSES[self.config.losses.adversarial_kind], self.config.losses
-        discriminator = cast(TrainedNetwork, self.discriminator)
         judged = max(1, round(cast(DiscriminatorConfig, self.config.discriminator).share * len(high)))
-        gradient = torch.zeros_like(upscaled)
         # The generator's own graph is walked once, by the caller.
         pictures = upscaled.detach()[:judged].requires_grad_()
         with self._autocast():
@@ -208,9 +206,11 @@ class Steps:
             "adversarial": kind.generator(*for_generator),
             "discriminator": kind.discriminator(*for_discriminator),
         }
-        weight = factor * config.adversarial * judged / len(high)  # of a crop the same for any share
-        (weight * losses["adversarial"]).backward(inputs=[pictures], retain_graph=True)
-        (factor * losses["discriminator"]).backward(inputs=list(discriminator.net.parameters()))
+        weights = list(cast(TrainedNetwork, self.discriminator).net.parameters())
+        weight = config.adversarial * judged / len(high)  # a judged crop counts the same for any share
+        (factor * weight * losses["adversarial"]).backward(inputs=[pictures], retain_graph=True)
+        (factor * losses["discriminator"]).backward(inputs=weights)
+        gradient = torch.zeros_like(upscaled)
         gradient[:judged] = cast(Tensor, pictures.grad)
         return losses, gradient
 

@@ -152,9 +152,13 @@ static ptrdiff_t tile_weights(const struct amx_convolution *c) {
     return (ptrdiff_t)chunks_of(c) * 9 * chunk_of(c) * LANES;
 }
 
-/* Number of weights, and the bytes of them that the L1 cache holds beside the pixels of a block. */
-static ptrdiff_t weights_of(const struct amx_convolution *c) { return (c->out_channels + LANES - 1) / LANES * tile_weights(c); }
+/* Bytes of weights that fit into the L1 cache together with the pixels of a block. */
 enum { L1_WEIGHTS_BYTES = 32 * 1024 };
+
+static int exceeds_l1(const struct amx_convolution *c) {
+    const ptrdiff_t weights = (c->out_channels + LANES - 1) / LANES * tile_weights(c);
+    return weights * (ptrdiff_t)sizeof(uint16_t) > L1_WEIGHTS_BYTES;
+}
 
 struct place {
     int plane, row, column;

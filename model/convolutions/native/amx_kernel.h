@@ -159,7 +159,7 @@ INLINE void NAMED(add_up)(const struct amx_convolution *c, const struct block *b
 }
 
 /* Compute an area with a constant number of rows. All channels of a block come before the next block, so its pixels are
- * still in the L1 cache; weights that do not fit there too are loaded past it. */
+ * still in the L1 cache. With `stream` the weights are not kept there. */
 INLINE void NAMED(make)(const struct amx_convolution *c, const struct area *area, int rows, int stream) {
     float sums[2][MAX_ROWS * LANES * LANES] __attribute__((aligned(64)));
     struct block before = {.rows = 0, .sums = sums[1]};
@@ -178,7 +178,7 @@ INLINE void NAMED(make)(const struct amx_convolution *c, const struct area *area
 static void NAMED(convolve_in_team)(const struct amx_convolution *c, struct team *team) {
     const struct division divided = division_of(c->planes, c->width);
     const long tasks = (long)c->planes * divided.parts * groups_of(c);
-    const int stream = weights_of(c) * (ptrdiff_t)sizeof(uint16_t) > L1_WEIGHTS_BYTES;
+    const int stream = exceeds_l1(c);
     TILES_BEGIN(at_most(c->width, LANES), chunk_of(c));
 #pragma omp for schedule(static) nowait
     for (long task = 0; task < tasks; task++) {
